@@ -1,0 +1,1 @@
+"""Drivers that execute a flow of :mod:`seedance_provider.api.flows` over real HTTP."""
