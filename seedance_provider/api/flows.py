@@ -51,10 +51,12 @@ class Sleep:
     :param seconds: How long.
     :param brief: True if the pause belongs to one look at a task, so that a caller that can give up its worker in
         between should not do so here.
+    :param status: The task's status as last seen, where the pause is one of :func:`wait`.
     """
 
     seconds: float
     brief: bool = False
+    status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ _PASSING: tuple[type[SeedanceError], ...] = (
     SeedanceConcurrencyLimitError,
 )
 # A record may not be readable at once after its creation (contract 12.3).
-_PASSING_OR_NOT_FOUND = (*_PASSING, SeedanceTaskNotFoundError)
+_PASSING_OR_NOT_FOUND: tuple[type[SeedanceError], ...] = (*_PASSING, SeedanceTaskNotFoundError)
 
 
 def submit(call: calls.Call[str], submit_policy: policy.SubmitPolicy, log: AnyLogger) -> Flow[str]:
@@ -123,21 +125,22 @@ def submit(call: calls.Call[str], submit_policy: policy.SubmitPolicy, log: AnyLo
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def get(seedance_task_id: str, log: AnyLogger) -> Flow[TaskRecord]:
-    """Read one task's record, trying up to three times. Free.
+def get(seedance_task_id: str, log: AnyLogger, attempts: int = policy.ATTEMPTS) -> Flow[TaskRecord]:
+    """Read one task's record. Free.
 
     :param seedance_task_id: The task's id.
     :param log: Told of each failed attempt.
+    :param attempts: Requests in all. Default 3.
     :return: The record, whatever its status.
     :raises SeedanceError: any row of the error table; carries the id.
     """
     call = calls.get_task(seedance_task_id)
-    for attempt in range(1, policy.ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         try:
             return parse_task((yield from _exchange(call)), seedance_task_id=seedance_task_id)
         except _PASSING as error:
             error.seedance_task_id = seedance_task_id
-            if attempt == policy.ATTEMPTS:
+            if attempt == attempts:
                 raise
             pause = max(policy.backoff(attempt, random.random()), _asked_to_wait(error))
             log.warning("%s. Asking again in %.1f s", error, pause)
@@ -220,7 +223,7 @@ def wait(
             raise _timed_out(seedance_task_id, last_status, deadline - started_at, problem) from problem
         if not brief:
             pause = max(pause, policy.poll_delay(now - started_at, poll_interval, random.random()))
-        yield Sleep(min(pause, deadline - now), brief)
+        yield Sleep(min(pause, deadline - now), brief, last_status)
 
 
 def _exchange(call: calls.Call[T]) -> Flow[T]:
@@ -255,8 +258,8 @@ def _ended(record: TaskRecord) -> TaskRecord | None:
 
 def _output_missing(record: Mapping[str, Any], seedance_task_id: str) -> SeedanceOutputMissingError:
     return SeedanceOutputMissingError(
-        f"Task {seedance_task_id} says success but lists no usable URL, and has done so for {policy.OUTPUT_GRACE:.0f} s. "
-        f"It was paid for: look again later with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}), or ask the "
+        f"Task {seedance_task_id} says success but lists no usable URL, and has done so for {policy.OUTPUT_GRACE:.0f} "
+        f"s. It was paid for: look again later with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}), or ask the "
         "vendor's support with this id",
         record=parse_task(record, seedance_task_id=seedance_task_id),
         seedance_task_id=seedance_task_id,
@@ -269,7 +272,7 @@ def _timed_out(
     state = f"the last look failed: {problem}" if problem else f"it was still {last_status!r}"
     return SeedanceTaskTimeoutError(
         f"Task {seedance_task_id} did not end within {timeout:.0f} s; {state}. It goes on and is billed when it ends: "
-        f"wait for it again with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}) and a longer timeout, or clear "
-        "the sensor; do not create it anew",
+        f"wait for it again with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}) and a longer timeout, or "
+        "clear the sensor; do not create it anew",
         seedance_task_id=seedance_task_id,
     )

@@ -1,1 +1,49 @@
-"""Drivers that execute a flow of :mod:`seedance_provider.api.flows` over real HTTP."""
+"""Drivers that execute a flow of :mod:`seedance_provider.api.flows` over real HTTP, and what they share."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from seedance_provider import __version__
+from seedance_provider.api.calls import Reply
+from seedance_provider.api.policy import retry_after_seconds
+
+if TYPE_CHECKING:
+    from seedance_provider.connection import SeedanceSettings
+
+USER_AGENT = f"airflow-provider-seedance/{__version__}"
+"""The edge refuses requests with a library's default User-Agent (contract 1)."""
+MAX_BODY = 1024 * 1024
+"""Bytes read of an answer; records have a few hundred."""
+
+
+def request_headers() -> dict[str, str]:
+    """Headers of every request; the Authorization header is added where the key is."""
+    return {"User-Agent": USER_AGENT, "Accept": "application/json", "Content-Type": "application/json"}
+
+
+def authorization(settings: SeedanceSettings) -> str:
+    """The value of the Authorization header."""
+    return f"Bearer {settings.api_key}"
+
+
+def make_reply(status: int, headers: Mapping[str, str], body: bytes, settings: SeedanceSettings) -> Reply:
+    """Put an answer into the form that flows read, without the API key should the answer repeat it."""
+    key = settings.api_key.encode()
+    retry_after = headers.get("Retry-After")
+    return Reply(
+        status=status,
+        content_type=headers.get("Content-Type", ""),
+        body=body.replace(key, b"***") if key in body else body,
+        retry_after=retry_after_seconds(retry_after, time.time()) if retry_after else None,
+    )
+
+
+def ca_bundle() -> str:
+    """The file of trusted certificates that requests would use, so that both transports trust the same."""
+    import certifi
+
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()

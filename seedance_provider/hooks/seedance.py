@@ -1,0 +1,191 @@
+"""The hook: from an Airflow connection to calls of the Seedance API on a worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from seedance_provider.connection import (
+    CONN_TYPE,
+    DEFAULT_CONN_ID,
+    SeedanceSettings,
+    default_poll_interval,
+    default_wait_timeout,
+    parse_submit_policy,
+)
+
+if TYPE_CHECKING:
+    from seedance_provider.api.flows import Flow, Sleep
+    from seedance_provider.api.models import TaskRecord
+
+T = TypeVar("T")
+
+
+class SeedanceHook(BaseHook):
+    """Talks to the Seedance jobs API through an Airflow connection of type ``seedance``.
+
+    The connection: password = API key; host = base URL (default ``https://seedance2-pro.com``, with or without
+    ``/api/v1``); extra: ``connect_timeout`` and ``read_timeout`` in seconds, ``submit_policy`` (``vendor`` or
+    ``safe``), ``requests_per_minute``, ``allow_insecure_http``.
+
+    :param seedance_conn_id: The connection's id. Default ``seedance_default``.
+    :param submit_policy: ``vendor`` or ``safe``: whether a createTask of unknown fate is sent again. Default: what the
+        connection says.
+    """
+
+    conn_name_attr = "seedance_conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = CONN_TYPE
+    hook_name = "Seedance"
+
+    def __init__(
+        self, seedance_conn_id: str = DEFAULT_CONN_ID, *, submit_policy: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.seedance_conn_id = seedance_conn_id
+        self.submit_policy = None if submit_policy is None else parse_submit_policy(submit_policy, "submit_policy")
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """The connection form up to Airflow 3.1; later versions read the provider's metadata instead."""
+        from seedance_provider.get_provider_info import UI_FIELD_BEHAVIOUR
+
+        return {key.replace("-", "_"): value for key, value in UI_FIELD_BEHAVIOUR.items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The form's fields of the extra up to Airflow 3.1; later versions read the provider's metadata instead."""
+        from wtforms import BooleanField, IntegerField, StringField
+        from wtforms.validators import Optional
+
+        from seedance_provider.get_provider_info import CONN_FIELDS
+
+        fields = {"boolean": BooleanField, "integer": IntegerField, "string": StringField}
+        return {
+            name: fields[definition["schema"]["type"][0]](
+                definition["label"], validators=[Optional()], description=definition["description"]
+            )
+            for name, definition in CONN_FIELDS.items()
+        }
+
+    @cached_property
+    def settings(self) -> SeedanceSettings:
+        """The connection as settings; looked up once.
+
+        :raises SeedanceConfigurationError: if a field of it cannot be used.
+        :raises SeedanceAuthenticationError: if it has no API key.
+        """
+        return self._read_settings()
+
+    def _read_settings(self) -> SeedanceSettings:
+        from airflow.providers.common.compat.sdk import mask_secret
+
+        connection = self.get_connection(self.seedance_conn_id)
+        settings = SeedanceSettings.from_connection(self.seedance_conn_id, connection, connection.extra_dejson)
+        mask_secret(settings.api_key)
+        return settings
+
+    def get_conn(self) -> SeedanceSettings:
+        """Return the settings: the API keeps no connection open."""
+        return self.settings
+
+    def run(self, flow: Flow[T], sleep: Callable[[Sleep], None] | None = None) -> T:
+        """Execute a flow on this connection.
+
+        :param flow: From :mod:`seedance_provider.api.flows`.
+        :param sleep: Carries out its pauses. Default: blocks.
+        :return: The flow's result.
+        """
+        from seedance_provider.transport.sync import SyncTransport
+
+        return SyncTransport(self.settings, self._read_settings).drive(flow, sleep)
+
+    def create_task(self, model: str, inputs: Mapping[str, Any], *, callback_url: str | None = None) -> str:
+        """Submit a task. Costs credits as soon as the API accepts it; it cannot be cancelled.
+
+        :param model: The model id, such as ``seedance-20``.
+        :param inputs: The model's inputs, such as ``{"prompt": "A sunset", "duration": 5}``.
+        :param callback_url: Where the vendor posts the outcome. Default: nowhere.
+        :return: The taskId.
+        :raises SeedanceSubmitUncertainError: if a task may exist whose id is unknown.
+        :raises SeedanceConcurrencyLimitError: if the account has no free slot; nothing was charged.
+        :raises SeedanceError: any other row of the error table.
+        """
+        from seedance_provider.api import calls, flows
+
+        call = calls.create_task(model, inputs, callback_url)
+        submit_policy = self.submit_policy or self.settings.submit_policy
+        return self.run(flows.submit(call, submit_policy, self.log))
+
+    def get_task(self, seedance_task_id: str) -> TaskRecord:
+        """Read a task's record, whatever its status. Free; tried up to three times.
+
+        :param seedance_task_id: The task's id.
+        :return: The record.
+        :raises SeedanceError: any row of the error table.
+        """
+        from seedance_provider.api import flows
+
+        return self.run(flows.get(seedance_task_id, self.log))
+
+    def wait_for_task(
+        self,
+        seedance_task_id: str,
+        *,
+        poll_interval: float | timedelta | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> TaskRecord:
+        """Wait until a task succeeds, blocking. Free; a failed look never loses the task.
+
+        :param seedance_task_id: The task's id.
+        :param poll_interval: Seconds between looks. Default: Airflow's ``[seedance] poll_interval``, else adaptive.
+        :param timeout: Seconds to wait. Default: Airflow's ``[seedance] timeout``, else 1800.
+        :return: The record of the success, with at least one output.
+        :raises SeedanceTaskFailedError: if it failed.
+        :raises SeedanceTaskTimeoutError: if it still runs after ``timeout``.
+        :raises SeedanceError: any other row of the error table.
+        """
+        from seedance_provider.api import flows
+        from seedance_provider.api.policy import seconds_of
+
+        started_at = time.time()
+        return self.run(
+            flows.wait(
+                seedance_task_id,
+                poll_interval=seconds_of("poll_interval", poll_interval) or default_poll_interval(),
+                started_at=started_at,
+                deadline=started_at + (seconds_of("timeout", timeout) or default_wait_timeout()),
+                clock=time.time,
+                log=self.log,
+            )
+        )
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask for a task that cannot exist: tells whether the key is accepted, and costs no credits.
+
+        :return: Whether it is, and a sentence for the user without the key in it.
+        """
+        from airflow.providers.common.compat.sdk import AirflowException
+
+        from seedance_provider import exceptions
+        from seedance_provider.api import flows
+
+        try:
+            where = self.settings.base_url
+            # One attempt: somebody is waiting in front of the form.
+            self.run(flows.get("airflow-connection-test", self.log, attempts=1))
+        except (exceptions.SeedanceTaskNotFoundError, exceptions.SeedanceInvalidRequestError) as error:
+            # Both mean that the API judged the id, which it does after the key; without JSON it was not the API.
+            if error.status_code in (400, 404) and error.message != str(error):
+                return True, f"The API key is accepted by {where}"
+            return False, f"No Seedance API at {where}: {error}"
+        except exceptions.SeedanceTransportError as error:
+            return False, f"Seedance cannot be reached: {error}"
+        except AirflowException as error:
+            return False, str(error)
+        return True, f"The API key is accepted by {where}"

@@ -1,0 +1,29 @@
+"""Extra links of the task instance page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+
+XCOM_RECORD_KEY = "seedance_task"
+"""The XCom key that holds a finished task's normalised record."""
+
+
+class SeedanceVideoLink(BaseOperatorLink):
+    """Opens the first output of the finished task."""
+
+    name = "Video"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the URL; an empty string, which hides the link, until there is one.
+
+        :param operator: Not used.
+        :param ti_key: The task instance.
+        """
+        record: Any = XCom.get_value(key=XCOM_RECORD_KEY, ti_key=ti_key)
+        outputs = record.get("outputs") if isinstance(record, dict) else None
+        return str(outputs[0]["url"]) if outputs else ""

@@ -1,0 +1,176 @@
+"""Drives a flow with aiohttp, in the triggerer; one session per event loop and base URL serves all waiters."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from seedance_provider.api.flows import RenewKey, Send
+from seedance_provider.exceptions import SeedanceTransportError
+from seedance_provider.transport import MAX_BODY, authorization, ca_bundle, make_reply, request_headers
+
+if TYPE_CHECKING:
+    from seedance_provider.api.calls import Reply, Request
+    from seedance_provider.api.flows import Flow
+    from seedance_provider.connection import SeedanceSettings
+
+T = TypeVar("T")
+
+MAX_CONNECTIONS = 100
+KEEP_ALIVE_SECONDS = 60
+DNS_CACHE_SECONDS = 300
+
+
+class _SharedSession:
+    """A session and how many use it."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self.session: aiohttp.ClientSession | None = None
+        self.lock = asyncio.Lock()
+
+
+_shared: dict[tuple[asyncio.AbstractEventLoop, str], _SharedSession] = {}
+
+
+@asynccontextmanager
+async def shared_session(base_url: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """Lend the event loop's session for a base URL; it is closed when the last borrower leaves.
+
+    :param base_url: The API's base URL.
+    """
+    key = (asyncio.get_running_loop(), base_url)
+    shared = _shared.setdefault(key, _SharedSession())
+    shared.users += 1
+    try:
+        async with shared.lock:
+            if shared.session is None:
+                shared.session = await _open_session(base_url)
+        yield shared.session
+    finally:
+        shared.users -= 1
+        if shared.users == 0:
+            del _shared[key]
+            if shared.session is not None:
+                await shared.session.close()
+
+
+async def _open_session(base_url: str) -> aiohttp.ClientSession:
+    parts = urlsplit(base_url)
+    tls: ssl.SSLContext | bool = True
+    if parts.scheme == "https":
+        # Reading the bundle takes tens of milliseconds, in which no other trigger of this process would run.
+        tls = await asyncio.to_thread(ssl.create_default_context, cafile=ca_bundle())
+    # Not trust_env: it honours .netrc as well, which must not override the API key, and looks it up on every request.
+    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=MAX_CONNECTIONS, ttl_dns_cache=DNS_CACHE_SECONDS, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=tls
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=request_headers(),
+        proxy=proxy,
+    )
+
+
+class AioTransport:
+    """Executes flows, one at a time each, on the running event loop.
+
+    :param session: From :func:`shared_session`.
+    :param settings: Where and how to send.
+    :param renew: Reads the connection again, for when the key was refused.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        settings: SeedanceSettings,
+        renew: Callable[[], Awaitable[SeedanceSettings]],
+    ) -> None:
+        self._session = session
+        self._renew = renew
+        self._use(settings)
+
+    def _use(self, settings: SeedanceSettings) -> None:
+        self._settings = settings
+        self._headers = {"Authorization": authorization(settings)}
+        # No total: with thousands of waiters most of a request's time may be spent waiting for a free connection.
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=settings.connect_timeout, sock_read=settings.read_timeout
+        )
+        self._urls: dict[str, URL] = {}
+
+    async def drive(self, flow: Flow[T]) -> T:
+        """Run a flow to its end.
+
+        :param flow: The flow; always closed.
+        :return: The flow's result.
+        :raises SeedanceError: what the flow raises.
+        """
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Send):
+                    try:
+                        reply = await self._send(step.request)
+                    except SeedanceTransportError as error:
+                        step = flow.throw(error)
+                    else:
+                        step = flow.send(reply)
+                elif isinstance(step, RenewKey):
+                    before = self._settings
+                    self._use(await self._renew())
+                    step = flow.send(self._settings.api_key != before.api_key)
+                else:
+                    await asyncio.sleep(step.seconds)
+                    step = next(flow)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            flow.close()
+
+    async def _send(self, request: Request) -> Reply:
+        url = self._urls.get(request.path)
+        if url is None:
+            url = self._urls[request.path] = URL(self._settings.base_url + request.path, encoded=True)
+        try:
+            response = await self._session.request(
+                request.method,
+                url,
+                data=request.body,
+                headers=self._headers,
+                allow_redirects=False,
+                timeout=self._timeout,
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise _transport_error(error, self._settings) from error
+        async with response:
+            return make_reply(response.status, response.headers, await _read(response), self._settings)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Read the body up to the limit. What was received stands even if the connection then breaks."""
+    body = b""
+    try:
+        while len(body) < MAX_BODY and (chunk := await response.content.readany()):
+            body += chunk
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        pass
+    return body
+
+
+def _transport_error(error: Exception, settings: SeedanceSettings) -> SeedanceTransportError:
+    sent = not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    kind = "timed out" if isinstance(error, TimeoutError) else "failed"
+    return SeedanceTransportError(
+        f"The request to {settings.base_url} {kind}: {type(error).__name__}: {error}", request_sent=sent
+    )

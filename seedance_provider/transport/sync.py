@@ -1,0 +1,127 @@
+"""Drives a flow with requests, on a worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import requests
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+
+from seedance_provider.api.flows import RenewKey, Send, Sleep
+from seedance_provider.exceptions import SeedanceTransportError
+from seedance_provider.transport import MAX_BODY, authorization, make_reply, request_headers
+
+if TYPE_CHECKING:
+    from seedance_provider.api.calls import Reply, Request
+    from seedance_provider.api.flows import Flow
+    from seedance_provider.connection import SeedanceSettings
+
+T = TypeVar("T")
+
+
+class SyncTransport:
+    """Executes flows one at a time, blocking.
+
+    :param settings: Where and how to send.
+    :param renew: Reads the connection again, for when the key was refused.
+    """
+
+    def __init__(self, settings: SeedanceSettings, renew: Callable[[], SeedanceSettings]) -> None:
+        self._settings = settings
+        self._renew = renew
+
+    def drive(self, flow: Flow[T], sleep: Callable[[Sleep], None] | None = None) -> T:
+        """Run a flow to its end.
+
+        :param flow: The flow; always closed.
+        :param sleep: Carries out its pauses. Default: blocks.
+        :return: The flow's result.
+        :raises SeedanceError: what the flow raises.
+        """
+        with requests.Session() as session:
+            try:
+                step = next(flow)
+                while True:
+                    if isinstance(step, Send):
+                        try:
+                            reply = self._send(session, step.request)
+                        except SeedanceTransportError as error:
+                            step = flow.throw(error)
+                        else:
+                            step = flow.send(reply)
+                    elif isinstance(step, RenewKey):
+                        before, self._settings = self._settings, self._renew()
+                        step = flow.send(self._settings.api_key != before.api_key)
+                    else:
+                        if sleep is None:
+                            time.sleep(step.seconds)
+                        else:
+                            sleep(step)
+                        step = next(flow)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            finally:
+                flow.close()
+
+    def _send(self, session: requests.Session, request: Request) -> Reply:
+        settings = self._settings
+        headers = request_headers()
+        if request.method != "GET":
+            # On a connection kept from before, a close by the server looks like a request of unknown fate.
+            headers["Connection"] = "close"
+        try:
+            response = session.request(
+                request.method,
+                settings.base_url + request.path,
+                data=request.body,
+                headers=headers,
+                # Given as auth, because requests lets .netrc override a header.
+                auth=self._authorize,
+                timeout=(settings.connect_timeout, settings.read_timeout),
+                allow_redirects=False,
+                stream=True,
+            )
+        except (requests.RequestException, HTTPError, OSError) as error:
+            raise _transport_error(error, settings) from error
+        with response:
+            return make_reply(response.status_code, response.headers, _read(response), settings)
+
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = authorization(self._settings)
+        return request
+
+
+def _read(response: requests.Response) -> bytes:
+    """Read the body up to the limit. What was received stands even if the connection then breaks.
+
+    An answer that has begun must not look like no answer: a createTask that was answered 200 bought a video.
+    """
+    body = b""
+    try:
+        for chunk in response.iter_content(16 * 1024):
+            body += chunk
+            if len(body) >= MAX_BODY:
+                break
+    except (requests.RequestException, HTTPError, OSError):
+        pass
+    return body
+
+
+def _transport_error(error: Exception, settings: SeedanceSettings) -> SeedanceTransportError:
+    reason = _reason(error)
+    sent = not isinstance(reason, (NewConnectionError, ConnectTimeoutError))
+    kind = "timed out" if isinstance(error, requests.Timeout) or isinstance(reason, ReadTimeoutError) else "failed"
+    return SeedanceTransportError(
+        f"The request to {settings.base_url} {kind}: {type(reason).__name__}: {reason}", request_sent=sent
+    )
+
+
+def _reason(error: BaseException) -> BaseException:
+    """The innermost error that urllib3 names: what requests shows is wrapped two or three times."""
+    inner = getattr(error, "reason", None) or next(
+        (arg for arg in getattr(error, "args", ()) if isinstance(arg, BaseException)), None
+    )
+    return _reason(inner) if isinstance(inner, BaseException) else error

@@ -1,0 +1,105 @@
+"""The trigger: waits for a task in the triggerer, where waiting costs next to nothing. It only ever sends GETs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+if TYPE_CHECKING:
+    from seedance_provider.connection import SeedanceSettings
+
+
+class SeedanceTaskTrigger(BaseTrigger):
+    """Fires once, when a task has ended or the deadline has passed.
+
+    :param seedance_conn_id: The Airflow connection.
+    :param seedance_task_id: The task to wait for.
+    :param poll_interval: Seconds between looks, obeyed exactly; None adapts to the task's age.
+    :param deadline: When to give up, epoch seconds; absolute, so that it survives a restart of the triggerer.
+    :param started_at: When waiting began, epoch seconds. Default: when the trigger is made.
+    :param last_status: The status that is already in the log, if any.
+    """
+
+    def __init__(
+        self,
+        seedance_conn_id: str,
+        seedance_task_id: str,
+        poll_interval: float | None,
+        deadline: float,
+        started_at: float | None = None,
+        last_status: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.seedance_conn_id = seedance_conn_id
+        self.seedance_task_id = seedance_task_id
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+        self.started_at = time.time() if started_at is None else started_at
+        self.last_status = last_status
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments; no secret is among them."""
+        return (
+            "seedance_provider.triggers.seedance.SeedanceTaskTrigger",
+            {
+                "seedance_conn_id": self.seedance_conn_id,
+                "seedance_task_id": self.seedance_task_id,
+                "poll_interval": self.poll_interval,
+                "deadline": self.deadline,
+                "started_at": self.started_at,
+                "last_status": self.last_status,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then fire one :class:`~seedance_provider.events.TaskEvent`."""
+        from seedance_provider.events import TaskEvent, error_to_json
+        from seedance_provider.exceptions import SeedanceError
+
+        try:
+            record = await self._wait()
+            event = TaskEvent("success", self.seedance_task_id, record=record)
+        except SeedanceError as error:
+            event = TaskEvent("error", self.seedance_task_id, error=error_to_json(error))
+        except Exception as error:
+            # An exception out of run() would become a TaskDeferralError that names neither the task nor the way on.
+            self.log.exception("Waiting for task %s broke off", self.seedance_task_id)
+            unexpected = SeedanceError(
+                f"Waiting for task {self.seedance_task_id} broke off ({type(error).__name__}: {error}). The task goes "
+                f"on; wait for it again with SeedanceTaskSensor(seedance_task_id={self.seedance_task_id!r})",
+                seedance_task_id=self.seedance_task_id,
+            )
+            event = TaskEvent("error", self.seedance_task_id, error=error_to_json(unexpected))
+        yield TriggerEvent(event.to_json())
+
+    async def _wait(self) -> dict[str, Any]:
+        # Imported here: an ImportError at module level would end in a TaskDeferralError as well.
+        from seedance_provider.api import flows
+        from seedance_provider.transport.aio import AioTransport, shared_session
+
+        settings = await self._read_settings()
+        flow = flows.wait(
+            self.seedance_task_id,
+            poll_interval=self.poll_interval,
+            started_at=self.started_at,
+            deadline=self.deadline,
+            clock=time.time,
+            log=self.log,
+            look_first=False,
+            last_status=self.last_status,
+        )
+        async with shared_session(settings.base_url) as session:
+            record = await AioTransport(session, settings, self._read_settings).drive(flow)
+        return record.model_dump(mode="json")
+
+    async def _read_settings(self) -> SeedanceSettings:
+        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+        from seedance_provider.connection import SeedanceSettings
+
+        connection = await get_async_connection(self.seedance_conn_id)
+        extra = await get_async_extra_dejson(connection)
+        return SeedanceSettings.from_connection(self.seedance_conn_id, connection, extra)
