@@ -1,0 +1,168 @@
+"""The emulator inside a Python process: a daemon thread with its own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from seedance_provider.testing.emulator.ledger import Account
+from seedance_provider.testing.emulator.server import Server
+from seedance_provider.testing.emulator.settings import Settings
+
+DEFAULT_API_KEY = "emulator-key"
+Result = TypeVar("Result")
+
+
+def base_url(host: str, port: int) -> str:
+    """Where clients on this machine reach an emulator that listens on `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - recognised, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def connection_json(url: str, key: str) -> str:
+    """An Airflow connection in JSON, as the environment variable AIRFLOW_CONN_SEEDANCE_DEFAULT takes it."""
+    return json.dumps({"conn_type": "seedance", "host": url, "password": key}, separators=(",", ":"))
+
+
+class Emulator:
+    """A local Seedance API on its own thread.
+
+    ```python
+    with Emulator(waiting_seconds=0.1, generating_seconds=0.2) as emulator:
+        os.environ["AIRFLOW_CONN_SEEDANCE_DEFAULT"] = emulator.connection_json
+    ```
+
+    :param host: address to listen on (default `127.0.0.1`).
+    :param port: TCP port; 0 (the default) picks a free one.
+    :param api_key: key of the account `default`; the emulator's own, no secret.
+    :param credits: opening balance of that account (default 100,000).
+    :param accounts: further accounts.
+    :param faults: fault rules, as `add_fault` takes them.
+    :param log: called with one short line per API call; None (the default) for silence.
+    :param settings: any field of `Settings`, by name; here waiting and generating take 1 and 3 seconds by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str = DEFAULT_API_KEY,
+        credits: float = 100_000,  # noqa: A002 - the vendor's word
+        accounts: Iterable[Account] = (),
+        faults: Iterable[dict[str, Any]] = (),
+        log: Callable[[str], None] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.host, self.port, self.api_key = host, port, api_key
+        everyone = (Account(api_key, credits=credits), *accounts)
+        self.server = Server(Settings(**settings), everyone, script=faults, log=log)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> Emulator:
+        """Listen; raises OSError if the port is taken."""
+        started: Future[int] = Future()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="seedance-emulator", daemon=True)
+        self._thread.start()
+        self.port = started.result()
+        return self
+
+    def stop(self) -> None:
+        """Close all sockets and end the thread; the bill stays readable. Harmless when it does not run."""
+        if self._loop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop = None
+
+    def __enter__(self) -> Emulator:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self, started: Future[int]) -> None:
+        loop = asyncio.new_event_loop()
+        try:
+            port = loop.run_until_complete(self.server.start(self.host, self.port))
+        except OSError as problem:
+            loop.close()
+            started.set_exception(problem)
+            return
+        self._loop = loop
+        started.set_result(port)
+        loop.run_forever()
+        loop.run_until_complete(self.server.stop())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+    def _call(self, function: Callable[[], Result]) -> Result:
+        """Run a function where the server's state lives, so that no two threads touch it."""
+        if self._loop is None:
+            return function()
+        answer: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(function())
+            except Exception as problem:  # noqa: BLE001 - handed to the calling thread
+                answer.set_exception(problem)
+
+        self._loop.call_soon_threadsafe(run)
+        return answer.result()
+
+    @property
+    def url(self) -> str:
+        """The base URL, such as `http://127.0.0.1:8765`."""
+        return base_url(self.host, self.port)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force; assign to its fields, or change several with `update`."""
+        return self.server.settings
+
+    @property
+    def connection_json(self) -> str:
+        """An Airflow connection to this emulator, in JSON."""
+        return connection_json(self.url, self.api_key)
+
+    @property
+    def connection_uri(self) -> str:
+        """The same connection in Airflow's URI form."""
+        return f"seedance://:{quote(self.api_key, safe='')}@{quote(self.url, safe='')}"
+
+    def bill(self) -> dict[str, Any]:
+        """Tasks and credits: totals, `accounts` by name, `tasks` in order of creation."""
+        return self._call(self.server.ledger.bill)
+
+    def requests(self, endpoint: str | None = None) -> list[dict[str, Any]]:
+        """The logged API calls, of one endpoint if given (`createTask`, `recordInfo`, `uploads`, …)."""
+        entries: list[dict[str, Any]] = self._call(self.server.request_report)["requests"]
+        return [entry for entry in entries if endpoint in (None, entry["endpoint"])]
+
+    def counts(self, endpoint: str = "createTask") -> dict[str, int]:
+        """Calls of one endpoint by outcome: `created`, `429`, `fault:http`, `created+fault:reset`, …"""
+        counts: dict[str, dict[str, int]] = self._call(self.server.request_report)["counts"]
+        return counts.get(endpoint, {})
+
+    def deliveries(self) -> list[dict[str, Any]]:
+        """The callbacks sent so far: taskId, url, copy, attempt, status (0: no answer)."""
+        sent: list[dict[str, Any]] = self._call(self.server.request_report)["deliveries"]
+        return sent
+
+    def add_fault(self, fault: str, **rule: Any) -> None:
+        """Append one rule to the fault script, such as `add_fault("reset", accept=True, times=2)`."""
+        self._call(lambda: self.server.add_faults({"fault": fault, **rule}))
+
+    def put_account(self, **account: Any) -> None:
+        """Add or change an account: `name` (default: `default`), `key`, `credits`, `concurrency_limit`, `state`."""
+        self._call(lambda: self.server.put_account(account))
+
+    def reset(self) -> None:
+        """Forget tasks, faults, uploads and logs; settings and accounts are again as at the start."""
+        self._call(self.server.reset)
