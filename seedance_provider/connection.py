@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from seedance_provider.api import policy
-from seedance_provider.api.policy import SubmitPolicy
+from seedance_provider.api.policy import SubmitPolicy  # noqa: TC001 - a dataclass field
+from seedance_provider.config import default_submit_policy, parse_submit_policy, positive_number
 from seedance_provider.exceptions import SeedanceAuthenticationError, SeedanceConfigurationError
 
 if TYPE_CHECKING:
     from typing import Self
 
-CONN_TYPE = "seedance"
-DEFAULT_CONN_ID = "seedance_default"
 API_PATH = "/api/v1"
-CONFIG_SECTION = "seedance"
 
 
 class AirflowConnection(Protocol):
@@ -76,58 +73,8 @@ class SeedanceSettings:
         )
 
 
-def parse_submit_policy(value: Any, where: str) -> SubmitPolicy:
-    """Check a submit policy.
-
-    :param value: ``vendor`` or ``safe``.
-    :param where: Where the value stands, for the message.
-    :raises SeedanceConfigurationError: for anything else.
-    """
-    try:
-        return SubmitPolicy(value)
-    except ValueError:
-        raise SeedanceConfigurationError(f"{where} is {value!r}: say 'vendor' or 'safe'") from None
-
-
-def default_submit_policy() -> SubmitPolicy:
-    """The ``[seedance] submit_policy`` of Airflow's configuration, ``vendor`` unless set."""
-    from airflow.providers.common.compat.sdk import conf
-
-    value = conf.get(CONFIG_SECTION, "submit_policy", fallback=None) or policy.DEFAULT_SUBMIT_POLICY.value
-    return parse_submit_policy(value, f"[{CONFIG_SECTION}] submit_policy of Airflow's configuration")
-
-
-def default_wait_timeout() -> float:
-    """The ``[seedance] timeout`` of Airflow's configuration in seconds, 1800 unless set."""
-    return _configured_seconds("timeout") or policy.DEFAULT_WAIT_TIMEOUT
-
-
-def default_poll_interval() -> float | None:
-    """The ``[seedance] poll_interval`` of Airflow's configuration in seconds; None (adaptive) unless set."""
-    return _configured_seconds("poll_interval")
-
-
-def _configured_seconds(option: str) -> float | None:
-    from airflow.providers.common.compat.sdk import conf
-
-    value = conf.get(CONFIG_SECTION, option, fallback=None)
-    return _number(value, f"[{CONFIG_SECTION}] {option} of Airflow's configuration")
-
-
-def _number(value: Any, where: str) -> float | None:
-    if value in (None, ""):
-        return None
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise SeedanceConfigurationError(f"{where} is {value!r}: give a number above 0, or leave it empty")
-    return number
-
-
 def _positive(conn_id: str, extra: Mapping[str, Any], name: str) -> float | None:
-    return _number(extra.get(name), f"{name} in the extra of connection {conn_id!r}")
+    return positive_number(extra.get(name), f"{name} in the extra of connection {conn_id!r}")
 
 
 def _flag(conn_id: str, extra: Mapping[str, Any], name: str) -> bool:

@@ -79,7 +79,8 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "submit_policy": {
                         "description": "What to do with a createTask that was sent and got no usable answer: "
-                        "``vendor`` sends it again, which may buy a second video, ``safe`` stops so that a person can look.",
+                        "``vendor`` sends it again, which may buy a second video, ``safe`` stops so that a person can "
+                        "look.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "safe",

@@ -111,13 +111,11 @@ def finish(record: TaskRecord, operator: BaseOperator, context: Context, log: An
     :param log: The task's log.
     :return: The output URLs.
     """
-    took = (
-        f"{record.generation_seconds:.0f} s of generation" if record.generation_seconds is not None else "unknown time"
-    )
+    seconds = record.generation_seconds
     log.info(
-        "Task %s succeeded: %s, %s credits, %s",
+        "Task %s succeeded after %s of generation, %s credits: %s",
         record.seedance_task_id,
-        took,
+        "an unknown time" if seconds is None else f"{seconds:.0f} s",
         "unknown" if record.credits_used is None else record.credits_used,
         # Some are signed: who reads the log must not get access with it.
         ", ".join(url.partition("?")[0] for url in record.urls),

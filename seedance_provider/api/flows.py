@@ -259,8 +259,8 @@ def _ended(record: TaskRecord) -> TaskRecord | None:
 def _output_missing(record: Mapping[str, Any], seedance_task_id: str) -> SeedanceOutputMissingError:
     return SeedanceOutputMissingError(
         f"Task {seedance_task_id} says success but lists no usable URL, and has done so for {policy.OUTPUT_GRACE:.0f} "
-        f"s. It was paid for: look again later with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}), or ask the "
-        "vendor's support with this id",
+        f"s. It was paid for: look again later with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}), or ask "
+        "the vendor's support with this id",
         record=parse_task(record, seedance_task_id=seedance_task_id),
         seedance_task_id=seedance_task_id,
     )

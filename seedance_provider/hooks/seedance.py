@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from seedance_provider.connection import (
+from seedance_provider.config import (
     CONN_TYPE,
     DEFAULT_CONN_ID,
-    SeedanceSettings,
     default_poll_interval,
     default_wait_timeout,
     parse_submit_policy,
 )
+from seedance_provider.connection import SeedanceSettings
 
 if TYPE_CHECKING:
     from seedance_provider.api.flows import Flow, Sleep

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from seedance_provider.connection import DEFAULT_CONN_ID, parse_submit_policy
+from seedance_provider.config import DEFAULT_CONN_ID, parse_submit_policy
 from seedance_provider.exceptions import SeedanceInvalidRequestError
 
 if TYPE_CHECKING:

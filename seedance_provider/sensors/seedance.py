@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
 
-from seedance_provider import waiting
 from seedance_provider.api.policy import seconds_of
-from seedance_provider.connection import DEFAULT_CONN_ID, default_poll_interval, default_wait_timeout
+from seedance_provider.config import DEFAULT_CONN_ID, default_poll_interval, default_wait_timeout
 from seedance_provider.exceptions import SeedanceError
 from seedance_provider.links.seedance import SeedanceVideoLink
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from seedance_provider.hooks.seedance import SeedanceHook
+    from seedance_provider.waiting import Wait
 
 
 class SeedanceTaskSensor(BaseSensorOperator):
@@ -70,6 +70,8 @@ class SeedanceTaskSensor(BaseSensorOperator):
         :return: The output URLs.
         :raises SeedanceError: if the task ended otherwise than in success, or not in time.
         """
+        from seedance_provider import waiting
+
         with self._skipping_instead_of_failing():
             wait = self._wait(context)
             hook = self._hook()
@@ -95,6 +97,8 @@ class SeedanceTaskSensor(BaseSensorOperator):
         :return: The output URLs.
         :raises SeedanceError: what the wait ended with.
         """
+        from seedance_provider import waiting
+
         with self._skipping_instead_of_failing():
             return waiting.finish(waiting.outcome(event), self, context, self.log)
 
@@ -104,6 +108,8 @@ class SeedanceTaskSensor(BaseSensorOperator):
         :return: Whether the task succeeded and, if so, its output URLs.
         :raises SeedanceError: if it ended otherwise.
         """
+        from seedance_provider import waiting
+
         try:
             record = self._wait(context).look(self._hook(), self.log)
         except waiting.Paused:
@@ -115,8 +121,10 @@ class SeedanceTaskSensor(BaseSensorOperator):
 
         return SeedanceHook(self.seedance_conn_id)
 
-    def _wait(self, context: Context) -> waiting.Wait:
-        return waiting.Wait(
+    def _wait(self, context: Context) -> Wait:
+        from seedance_provider.waiting import Wait
+
+        return Wait(
             seedance_task_id=self.seedance_task_id,
             poll_interval=self.poll_interval or default_poll_interval(),
             started_at=self._first_look_at(context) if self.reschedule and not self.deferrable else time.time(),
