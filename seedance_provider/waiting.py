@@ -122,6 +122,7 @@ def finish(record: TaskRecord, operator: BaseOperator, context: Context, log: An
     )
     if operator.do_xcom_push:
         context["ti"].xcom_push(key=XCOM_RECORD_KEY, value=record.model_dump(mode="json"))
+    operator.video_url = record.urls[0]
     return record.urls
 
 

@@ -43,6 +43,8 @@ class SeedanceTaskSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("seedance_task_id", "seedance_conn_id")
     operator_extra_links = (SeedanceVideoLink(),)
     ui_color = "#e8e4f8"
+    video_url = ""
+    """The first output, once there is one; read by the extra link."""
 
     def __init__(
         self,
