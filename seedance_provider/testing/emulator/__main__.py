@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -44,8 +45,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # whoever read the lines may be gone
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 def _server(options: argparse.Namespace, keys: Sequence[str]) -> Server:
@@ -84,7 +86,11 @@ async def _serve(options: argparse.Namespace, server: Server, key: str) -> None:
     stopped = asyncio.Event()
     for wanted in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(wanted, stopped.set)
-    port = await server.start(options.host, options.port)
+    try:
+        port = await server.start(options.host, options.port)
+    except OSError as problem:
+        where = f"{options.host}:{options.port}"
+        raise OSError(f"{where}: {problem.strerror}. Choose another --port (0: a free one)") from None
     try:
         _announce(options, port, key)
         await stopped.wait()
@@ -99,15 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     keys = options.key or [DEFAULT_API_KEY]
     try:
-        server = _server(options, keys)
+        asyncio.run(_serve(options, _server(options, keys), keys[0]))
     except (ValueError, OSError) as problem:
         sys.stderr.write(f"The emulator cannot start: {problem}\n")
-        return 2
-    try:
-        asyncio.run(_serve(options, server, keys[0]))
-    except OSError as problem:
-        where = f"{options.host}:{options.port}"
-        sys.stderr.write(f"Cannot listen on {where}: {problem.strerror}. Choose another --port (0 picks a free one).\n")
         return 2
     return 0
 

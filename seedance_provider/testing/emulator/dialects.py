@@ -51,7 +51,8 @@ class View:
 
 def compact(body: object) -> str:
     """JSON without spaces: the vendor's shell clients search the text for `"status":"…"`."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return text.encode(errors="replace").decode()  # a prompt may hold half a surrogate pair
 
 
 def error(dialect: Dialect, status: int, message: str, extra: Body) -> Body:

@@ -48,12 +48,24 @@ FAULTS: dict[str, _Spec] = {
     "status_word": _Spec("record", {"word": "queued"}),
     "null_output": _Spec("record", {}),
     "null_sizes": _Spec("record", {}),
-    "credits": _Spec("record", {"credits": 0}),
+    "credits": _Spec("record", {"credits": 0.0}),
+    "members": _Spec("record", {"set": {}, "remove": []}),
     "fail": _Spec("task", {"code": None, "message": None, "shape": None}),
     "fail_without_error": _Spec("task", {}),
     "settle": _Spec("task", {"credits": None, "seconds": None}),
     "webhook": _Spec("task", {"copies": 0}),
     "times": _Spec("task", {"waiting": None, "generating": None}),
+}
+_NUMBER: tuple[type, ...] = (int, float)
+_OPTIONAL_TYPES: dict[str, tuple[type, ...]] = {  # of parameters without a default; the others are strings
+    "credits": _NUMBER,
+    "seconds": _NUMBER,
+    "waiting": _NUMBER,
+    "generating": _NUMBER,
+    "limit": (int,),
+    "current": (int,),
+    "retry_after": (int, float, str),
+    "json": (dict, list, str, int, float, bool),
 }
 _DEFAULT_ON: dict[Kind, str] = {"reply": "createTask", "record": "recordInfo", "task": "createTask"}
 _ONLY_ON_SUCCESS = ("null_output", "null_sizes", "credits")
@@ -119,11 +131,19 @@ def parse(rule: Any) -> Fault:
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise ValueError(f"{label!r} must be a whole number from 0, not {count!r}")
     for label, value in params.items():
-        default = spec.params[label]
-        numeric = isinstance(default, int | float) and not isinstance(default, bool)
-        if numeric and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"{label!r} of fault {name!r} must be a number, not {value!r}")
+        _check_type(name, label, value, spec.params[label])
     return Fault(name, on, times, skip, {key: str(text) for key, text in match.items()}, spec.params | params)
+
+
+def _check_type(fault: str, label: str, value: Any, default: Any) -> None:
+    """A parameter has the type of its default; whole numbers do for fractions."""
+    if default is None:
+        allowed = _OPTIONAL_TYPES.get(label, (str,))
+    else:
+        allowed = _NUMBER if isinstance(default, float) else (type(default),)
+    if type(value) not in allowed and not (value is None and default is None):
+        wanted = " or ".join(kind.__name__ for kind in allowed)
+        raise ValueError(f"{label!r} of fault {fault!r} must be {wanted}, not {value!r}")
 
 
 def take(faults: list[Fault], endpoint: str, kind: Kind, facts: dict[str, str]) -> Fault | None:

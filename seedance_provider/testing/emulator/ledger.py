@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import math
 import secrets
 import string
 from collections.abc import Callable, Iterable
@@ -47,6 +48,11 @@ class Account:
     def __post_init__(self) -> None:
         if self.state not in KEY_STATES:
             raise ValueError(f"state must be one of {', '.join(KEY_STATES)}, not {self.state!r}")
+        if not isinstance(self.key, str) or not self.key or not isinstance(self.name, str):
+            raise ValueError("an account has a key and a name, both strings")
+        for label, amount in (("credits", self.credits), ("concurrency_limit", self.concurrency_limit or 0)):
+            if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < math.inf:
+                raise ValueError(f"{label} must be a number from 0, not {amount!r}")
 
 
 def fingerprint(key: str) -> str:

@@ -302,9 +302,9 @@ def is_url(value: object) -> bool:
         return False
     try:
         parts = urlsplit(value)
-    except ValueError:
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port out of range, for one
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def seconds_of(url: str) -> float:
@@ -352,7 +352,9 @@ def check(model: str, inputs: dict[str, Any], dialect: Dialect, *, strict_durati
 
 
 def place(model: str, inputs: dict[str, Any], dialect: Dialect) -> Order:
-    """Fill in the defaults of a request that `check` passed."""
+    """Fill in the defaults of a request that `check` passed; models without rules keep all defaults."""
+    if model not in VIDEO_MODELS:
+        return Order(model, inputs, str(inputs.get("prompt", "")), 5, "720p", 1280, 720)
     known_names = set(OLDER_FIELDS[dialect])
     match = _DURATION_TEXT.fullmatch(str(inputs.get("duration", 5)).removesuffix(".0"))
     ratio = inputs.get("aspectRatio", "16:9")
@@ -365,7 +367,7 @@ def place(model: str, inputs: dict[str, Any], dialect: Dialect) -> Order:
     if "resolution" in known_names and "resolution" in inputs:
         width, height = map(int, inputs["resolution"].split("x"))
         resolution = "1080p" if min(width, height) >= 1080 else "720p"
-    references = _references(inputs, known_names) if model in VIDEO_MODELS else References([], [], [])
+    references = _references(inputs, known_names)
     return Order(
         model,
         inputs,

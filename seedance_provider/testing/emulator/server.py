@@ -14,7 +14,7 @@ import time
 import zlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,6 +62,19 @@ class _Accepted(NamedTuple):
     order: rules.Order
     callback: str | None
     directives: faults.Directives
+
+
+@dataclass
+class _Call:
+    """One request on its way: what has been read of it, and what is known by then for faults and the log."""
+
+    request: web.Request
+    endpoint: str
+    body: bytes = b""
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+_Handler = Callable[[_Call], web.StreamResponse]
 
 
 @dataclass
@@ -126,6 +139,7 @@ class Server:
                 web.put("/signed-put/{path:.+}", self._endpoint("put", self._receive_upload)),
                 web.get("/temp-uploads/{path:.+}", self._endpoint("media", self._serve_upload)),
                 web.get("/videos/{name}", self._endpoint("media", self._serve_output)),
+                web.route("*", "/{path:(?!_admin/)[^{}]*}", self._endpoint("elsewhere", self._nowhere)),
                 web.get("/_admin/bill", self._admin(lambda _: self.ledger.bill())),
                 web.get("/_admin/requests", self._admin(lambda _: self.request_report())),
                 web.get("/_admin/faults", self._admin(lambda _: [fault.to_json() for fault in self.faults])),
@@ -158,46 +172,44 @@ class Server:
 
     # One API call: edge, fault script, handler, log.
 
-    def _endpoint(self, name: str, handler: Callable[[web.Request, bytes], web.StreamResponse]) -> Any:
+    def _endpoint(self, name: str, handler: _Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def serve(request: web.Request) -> web.StreamResponse:
+            call = _Call(request, name)
             agent = request.headers.get("User-Agent", "")
-            request["facts"] = {}
             if name != "put" and self.settings.user_agent_check and (not agent or _LIBRARY_AGENTS.match(agent)):
                 response: web.StreamResponse = _edge_page(403)
             else:
-                response = await self._answer(request, name, handler)
-            self._record(request, name, response.status)
+                call.body = await request.read()
+                response = await self._answer(call, handler)
+            self._record(call, response.status)
             return response
 
         return serve
 
-    async def _answer(
-        self, request: web.Request, name: str, handler: Callable[[web.Request, bytes], web.StreamResponse]
-    ) -> web.StreamResponse:
-        body = await request.read()
-        facts: dict[str, str] = request["facts"]
+    async def _answer(self, call: _Call, handler: _Handler) -> web.StreamResponse:
+        facts = call.facts
         own: list[Fault] = []
-        if name == "recordInfo":
-            facts["taskId"] = request.query.get("taskId", "")
+        if call.endpoint == "recordInfo":
+            facts["taskId"] = call.request.query.get("taskId", "")
             if task := self.ledger.tasks.get(facts["taskId"]):
                 own, facts["prompt"] = task.faults, task.order.prompt
-        elif name == "createTask":
-            facts["prompt"] = self._prompt(body)
+        elif call.endpoint == "createTask":
+            facts["prompt"] = self._prompt(call.body)
 
         def handle() -> web.StreamResponse:
             try:
-                return handler(request, body)
+                return handler(call)
             except ApiError as refusal:
-                return self._json(
-                    dialects.error(self.settings.dialect, refusal.status, refusal.message, refusal.extra),
-                    refusal.status,
-                )
+                body = dialects.error(self.settings.dialect, refusal.status, refusal.message, refusal.extra)
+                return self._json(body, refusal.status)
 
-        fault = faults.take(own, name, "reply", facts) or faults.take(self.faults, name, "reply", facts)
+        fault = faults.take(own, call.endpoint, "reply", facts) or faults.take(
+            self.faults, call.endpoint, "reply", facts
+        )
         if fault is None:
             return handle()
         facts["fault"] = fault.fault
-        return await self._misbehave(request, fault, handle)
+        return await self._misbehave(call.request, fault, handle)
 
     def _prompt(self, body: bytes) -> str:
         """The prompt of a createTask body, if there is one; its reply directives join the script once."""
@@ -261,8 +273,8 @@ class Server:
             case _:
                 return self._json(dialects.error(dialect, 404, "Task not found", {}), 404)
 
-    def _record(self, request: web.Request, name: str, status: int) -> None:
-        facts: dict[str, str] = request["facts"]
+    def _record(self, call: _Call, status: int) -> None:
+        request, facts, name = call.request, call.facts, call.endpoint
         outcome = "created" if facts.get("created") else str(status)
         if fault := facts.get("fault"):
             outcome = f"created+fault:{fault}" if facts.get("created") else f"fault:{fault}"
@@ -274,7 +286,7 @@ class Server:
             "time": now,
             "endpoint": name,
             "method": request.method,
-            "path": request.path,
+            "path": request.rel_url.raw_path,
             "status": status,
             "outcome": outcome,
             "taskId": task_id,
@@ -286,8 +298,9 @@ class Server:
         self.requests.append(entry)
         if self._log is not None:
             moment = time.strftime("%H:%M:%S", time.localtime(now))
-            shown = [moment, request.method, request.path, outcome, task_id or "", facts.get("shown", "")]
-            self._log(" ".join(text for text in shown if text))
+            shown = [moment, request.method, request.rel_url.raw_path, outcome, task_id, facts.get("shown")]
+            line = " ".join(text for text in shown if text)
+            self._log("".join(letter if letter.isprintable() else "?" for letter in line))
 
     def request_report(self) -> dict[str, Any]:
         """Counts of calls by endpoint and outcome, the last 20,000 calls, and the callbacks sent."""
@@ -339,9 +352,9 @@ class Server:
             raise ApiError(400, f"Emulator: a directive in the prompt is wrong: {problem}") from None
         return _Accepted(order, callback, directives)
 
-    def _create_task(self, request: web.Request, body: bytes) -> web.Response:
-        account = self._account(request)
-        order, callback, directives = self._accept(body)
+    def _create_task(self, call: _Call) -> web.Response:
+        account = self._account(call.request)
+        order, callback, directives = self._accept(call.body)
         cost = price(order)
         available = self.ledger.available(account)
         if cost.reserved > available:
@@ -352,12 +365,12 @@ class Server:
         running = self.ledger.running(account)
         if limit is not None and running >= limit:
             raise ApiError(429, _limit_text(limit), limit=limit, current=running)
-        late = self._missing_reference(request, order) or rules.late_failure(order)
+        late = self._missing_reference(call.request, order) or rules.late_failure(order)
         task = Task(
             task_id=self.ledger.new_id(),
             account=account,
             order=order,
-            origin=str(request.url.origin()),
+            origin=str(call.request.url.origin()),
             created=self.clock(),
             waiting=self.settings.waiting_seconds,
             generating=self.settings.generating_seconds,
@@ -370,11 +383,10 @@ class Server:
         )
         for fault in directives.on_task:
             _apply(fault, task)
-        facts: dict[str, str] = request["facts"]
-        if scripted := faults.take(self.faults, "createTask", "task", facts):
+        if scripted := faults.take(self.faults, "createTask", "task", call.facts):
             _apply(scripted, task)
         self.ledger.add(task)
-        facts |= {"created": task.task_id, "shown": f"{order.model} {number(cost.reserved)} credits"}
+        call.facts |= {"created": task.task_id, "shown": f"{order.model} {number(cost.reserved)} credits"}
         if callback is not None:
             sending = asyncio.get_running_loop().create_task(self._call_back(task, callback))
             self._callbacks.add(sending)
@@ -386,33 +398,38 @@ class Server:
         prefix = f"{request.url.origin()}/temp-uploads/"
         for kind, urls in zip(("image", "video", "audio"), order.references, strict=True):
             for index, url in enumerate(urls, 1):
-                if url.startswith(prefix) and self._stored(url.removeprefix(prefix)) is None:
+                path = url.removeprefix(prefix).partition("?")[0]
+                if url.startswith(prefix) and self._stored(path) is None:
                     return "asset_review_failed", f"Reference {kind} {index} failed review. Please replace it."
         return None
 
-    def _record_info(self, request: web.Request, _: bytes) -> web.Response:
-        account = self._account(request)
+    def _record_info(self, call: _Call) -> web.Response:
+        account = self._account(call.request)
         dialect = self.settings.dialect
-        task_id = request.query.get("taskId")
+        task_id = call.request.query.get("taskId")
         if not task_id:
             raise ApiError(400, "Missing taskId parameter")
         if not _TASK_ID.fullmatch(task_id):
             raise ApiError(400, "Invalid taskId")
         if task_id in DEMO_TASKS:
-            return self._json(dialects.record(dialect, self._view(self._demo_task(request, account, task_id))))
+            return self._json(dialects.record(dialect, self._view(self._demo_task(call.request, account, task_id))))
         task = self.ledger.tasks.get(task_id)
         if task is None or (dialect == "envelope" and task.account.name != account.name):
             raise ApiError(404, "Task not found")
         if task.account.name != account.name:
             raise ApiError(403, "Access denied")
         view = self._view(task)
-        facts: dict[str, str] = request["facts"]
+        facts = call.facts
         facts |= {"status": view.status, "shown": view.status}
-        for script in (task.faults, self.faults):
-            if fault := faults.take(script, "recordInfo", "record", facts):
-                facts["fault"] = fault.fault
-                _distort(view, fault)
-        return self._json(dialects.record(dialect, view))
+        taken = [faults.take(script, "recordInfo", "record", facts) for script in (task.faults, self.faults)]
+        distortions = [fault for fault in taken if fault]
+        for fault in distortions:
+            facts["fault"] = fault.fault
+            _distort(view, fault)
+        body = dialects.record(dialect, view)
+        for fault in distortions:
+            _edit_members(body["data"] if dialect == "envelope" else body, fault)
+        return self._json(body)
 
     def _demo_task(self, request: web.Request, account: Account, task_id: str) -> Task:
         order = rules.place("seedance-20", {"prompt": "demo", "duration": 5}, self.settings.dialect)
@@ -479,10 +496,10 @@ class Server:
 
     # Uploads and media.
 
-    def _announce_upload(self, request: web.Request, body: bytes) -> web.Response:
-        self._account(request)
+    def _announce_upload(self, call: _Call) -> web.Response:
+        self._account(call.request)
         try:
-            wanted = _parse(body)
+            wanted = _parse(call.body)
         except ValueError:
             wanted = {}
         name = wanted.get("fileName")
@@ -490,7 +507,7 @@ class Server:
         if not isinstance(name, str) or not name.strip() or not isinstance(content_type, str):
             raise ApiError(400, "Invalid request parameters")
         path = f"temp-uploads/{secrets.token_hex(8)}/{re.sub(r'[^A-Za-z0-9._-]', '_', name)}"
-        origin = request.url.origin()
+        origin = call.request.url.origin()
         upload = _Upload(path, content_type, secrets.token_hex(16), self.clock(), f"{origin}/{path}")
         self.uploads[path] = upload
         expiry = int(self.settings.upload_expiry_seconds)
@@ -507,21 +524,21 @@ class Server:
             }
         )
 
-    def _receive_upload(self, request: web.Request, body: bytes) -> web.Response:
+    def _receive_upload(self, call: _Call) -> web.Response:
         """The signed PUT: object storage, so its refusals are XML and it wants no key."""
-        upload = self.uploads.get(request.match_info["path"])
-        if "Authorization" in request.headers:
+        upload = self.uploads.get(call.request.match_info["path"])
+        if "Authorization" in call.request.headers:
             return _storage_error(400, "InvalidArgument", "Only one auth mechanism allowed")
-        if upload is None or request.query.get("X-Amz-Signature") != upload.signature:
+        if upload is None or call.request.query.get("X-Amz-Signature") != upload.signature:
             return _storage_error(403, "SignatureDoesNotMatch", "The request signature does not match")
         if self.clock() - upload.announced > self.settings.upload_expiry_seconds:
             return _storage_error(403, "AccessDenied", "Request has expired")
-        if request.headers.get("Content-Type") != upload.content_type:
+        if call.request.headers.get("Content-Type") != upload.content_type:
             return _storage_error(403, "SignatureDoesNotMatch", "Content-Type is not the announced one")
-        if "Content-Length" not in request.headers:
+        if "Content-Length" not in call.request.headers:
             return _storage_error(411, "MissingContentLength", "You must provide the Content-Length HTTP header")
-        upload.data, upload.uploaded = body, self.clock()
-        return web.Response(headers={"ETag": f'"{zlib.crc32(body):08x}"'})
+        upload.data, upload.uploaded = call.body, self.clock()
+        return web.Response(headers={"ETag": f'"{zlib.crc32(call.body):08x}"'})
 
     def _stored(self, path: str) -> _Upload | None:
         upload = self.uploads.get(f"temp-uploads/{path}")
@@ -529,9 +546,9 @@ class Server:
             return None
         return upload if self.clock() - upload.uploaded <= self.settings.asset_ttl_seconds else None
 
-    def _confirm_upload(self, request: web.Request, _: bytes) -> web.Response:
-        self._account(request)
-        path = request.query.get("path", "")
+    def _confirm_upload(self, call: _Call) -> web.Response:
+        self._account(call.request)
+        path = call.request.query.get("path", "")
         upload = self._stored(path.removeprefix("temp-uploads/"))
         if upload is None or upload.data is None:
             raise ApiError(404, "Upload not found")
@@ -548,15 +565,15 @@ class Server:
             }
         )
 
-    def _serve_upload(self, request: web.Request, _: bytes) -> web.Response:
-        upload = self._stored(request.match_info["path"])
+    def _serve_upload(self, call: _Call) -> web.Response:
+        upload = self._stored(call.request.match_info["path"])
         if upload is None:
             return web.Response(status=404, text="Not Found")
         return web.Response(body=upload.data, headers={"Content-Type": upload.content_type})
 
-    def _serve_output(self, request: web.Request, _: bytes) -> web.StreamResponse:
+    def _serve_output(self, call: _Call) -> web.StreamResponse:
         """The video or the last frame of a finished task; `FileResponse` answers range requests."""
-        stem, _dot, extension = request.match_info["name"].rpartition(".")
+        stem, _dot, extension = call.request.match_info["name"].rpartition(".")
         task_id = re.sub(r"-(last-frame|\d+)$", "", stem)
         task = self.ledger.tasks.get(task_id)
         finished = task_id in DEMO_TASKS if task is None else task.status(self.clock()) == "success"
@@ -565,6 +582,10 @@ class Server:
         content_type = next(kind for kind, known in _EXTENSIONS.items() if known == extension)
         file = _MEDIA / ("last_frame.png" if extension == "png" else "video.mp4")
         return web.FileResponse(file, headers={"Content-Type": content_type})
+
+    def _nowhere(self, _: _Call) -> web.Response:
+        """A path the API does not have: the site's own 404 page, as a wrong base URL gets it."""
+        return web.Response(text="<!DOCTYPE html><title>404</title>\n", status=404, content_type="text/html")
 
     # Admin.
 
@@ -579,20 +600,20 @@ class Server:
         return serve
 
     def add_faults(self, script: Any) -> dict[str, Any]:
-        """Append one rule or a list of rules; all or none."""
+        """Append one rule or a list of rules; all or none (ValueError)."""
         self.faults.extend([faults.parse(rule) for rule in (script if isinstance(script, list) else [script])])
         return {"faults": len(self.faults)}
 
     def put_account(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Add an account or change one, found by `name` (default: `default`); what is not named stays."""
-        name = wanted.get("name", "default")
+        name = _object(wanted).get("name", "default")
         old = next((account for account in self.ledger.accounts.values() if account.name == name), None)
         account = replace(old, **wanted) if old else Account(**wanted)
         self.ledger.put_account(account, keep_balance=old is not None and "credits" not in wanted)
         return {"account": name}
 
     def _change_settings(self, changes: dict[str, Any]) -> dict[str, Any]:
-        self.settings.update(changes)
+        self.settings.update(_object(changes))
         return self.settings.to_json()
 
 
@@ -606,6 +627,10 @@ def _parse(body: bytes) -> dict[str, Any]:
         value = json.loads(body, parse_constant=refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    return _object(value)
+
+
+def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("not an object")  # noqa: TRY004 - one kind of refusal for the caller
     return value
@@ -615,7 +640,8 @@ def _outputs(task: Task) -> list[dict[str, Any]]:
     """The files of a finished task: one for video, four for midjourney, two for suno."""
     order = task.order
     media_type = "image/png" if order.model in rules.IMAGE_MODELS else "video/mp4"
-    if order.family.startswith(("2.5", "e")) and order.inputs.get("output_format") == "mov":
+    model = rules.VIDEO_MODELS.get(order.model)
+    if model and "output_format" in model.fields and order.inputs.get("output_format") == "mov":
         media_type = "video/quicktime"
     count = 4 if order.model.startswith("midjourney") else 2 if order.model.startswith("suno") else 1
     outputs = []
@@ -666,8 +692,16 @@ def _distort(view: dialects.View, fault: Fault) -> None:
         view.credits = fault.params["credits"]
     elif fault.fault == "null_output":
         view.outputs = None
-    else:
+    elif fault.fault == "null_sizes":
         view.outputs = [output | {"width": None, "height": None} for output in view.outputs or []]
+
+
+def _edit_members(body: dict[str, Any], fault: Fault) -> None:
+    """Put in or take out members of one recordInfo answer."""
+    if fault.fault == "members":
+        body |= fault.params["set"]
+        for name in fault.params["remove"]:
+            body.pop(name, None)
 
 
 def _limit_text(limit: object) -> str:

@@ -41,7 +41,7 @@ class Emulator:
     :param port: TCP port; 0 (the default) picks a free one.
     :param api_key: key of the account `default`; the emulator's own, no secret.
     :param credits: opening balance of that account (default 100,000).
-    :param accounts: further accounts.
+    :param accounts: further accounts: objects with `key`, `name` and, as `put_account`, what they may do.
     :param faults: fault rules, as `add_fault` takes them.
     :param log: called with one short line per API call; None (the default) for silence.
     :param settings: any field of `Settings`, by name; here waiting and generating take 1 and 3 seconds by default.
@@ -54,13 +54,13 @@ class Emulator:
         port: int = 0,
         api_key: str = DEFAULT_API_KEY,
         credits: float = 100_000,  # noqa: A002 - the vendor's word
-        accounts: Iterable[Account] = (),
+        accounts: Iterable[dict[str, Any]] = (),
         faults: Iterable[dict[str, Any]] = (),
         log: Callable[[str], None] | None = None,
         **settings: Any,
     ) -> None:
         self.host, self.port, self.api_key = host, port, api_key
-        everyone = (Account(api_key, credits=credits), *accounts)
+        everyone = (Account(api_key, credits=credits), *(Account(**account) for account in accounts))
         self.server = Server(Settings(**settings), everyone, script=faults, log=log)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -103,7 +103,7 @@ class Emulator:
 
     def _call(self, function: Callable[[], Result]) -> Result:
         """Run a function where the server's state lives, so that no two threads touch it."""
-        if self._loop is None:
+        if self._loop is None or threading.current_thread() is self._thread:
             return function()
         answer: Future[Result] = Future()
 
