@@ -1,0 +1,61 @@
+# Needs only make and Python 3.11 to 3.13. Everything is installed into .venv of this folder.
+
+# The first suitable interpreter; `make PYTHON=/path/to/python3.12 ...` chooses another.
+SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c '$(SUITABLE)' >/dev/null 2>&1 && echo $$p && break; done)
+VENV ?= .venv
+BIN = $(VENV)/bin
+PYTEST_ARGS ?=
+SOURCES = seedance_provider dags_examples tests tools benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-ui test test-matrix lint types format build clean runtime dev python
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: runtime ## run an example on a real local Airflow against the emulator, print its result
+	@$(BIN)/python tools/demo.py
+
+demo-ui: runtime ## the same, and keep Airflow's web UI running until Ctrl-C
+	@$(BIN)/python tools/demo.py --ui
+
+test: dev ## run every test, with coverage (PYTEST_ARGS="-k name": only some, and no minimum of coverage)
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report $(if $(PYTEST_ARGS),--fail-under=0)
+
+test-matrix: dev ## run unit, contract and in-process tests on Airflow 2.11 to 3.3
+	@$(BIN)/python tools/test_matrix.py
+
+lint: dev ## check style and formatting
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+
+types: dev ## check types
+	@$(BIN)/mypy
+	@$(BIN)/mypy tools
+
+format: dev ## format, and fix what can be fixed
+	@$(BIN)/ruff check --fix-only $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+build: dev ## build the wheel and the source distribution into dist/
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation
+
+clean: ## remove the virtual environment and everything generated
+	@rm -rf .venv .venv-* .cache .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist htmlcov
+	@find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
+
+runtime: python
+	@$(PYTHON) tools/setup_venv.py runtime --venv $(VENV)
+
+dev: python
+	@$(PYTHON) tools/setup_venv.py dev --venv $(VENV)
+
+python:
+	@$(if $(PYTHON),,echo "Python 3.11, 3.12 or 3.13 is needed and none was found; try make PYTHON=/path/to/python3.12" >&2; exit 1)
+	@$(PYTHON) -c '$(SUITABLE)' || { echo "Python 3.11 to 3.13 is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; exit 1; }
