@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import http.client
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+import seedance_provider.testing
+
+if TYPE_CHECKING:
+    from .conftest import Api  # type: ignore[import-not-found]
+
+MEDIA = Path(seedance_provider.testing.__file__).parent / "media"
+AGENT = {"User-Agent": "Mozilla/5.0"}
+
+
+def options(**settings: Any) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("emulator", [settings], indirect=True)
+
+
+def output_of(api: Api, **inputs: Any) -> dict[str, Any]:
+    output: dict[str, Any] = api.finished(api.create_id(**inputs))["output"][0]
+    return output
+
+
+def announce(api: Api, name: str = "cat.png", **more: str) -> dict[str, Any]:
+    reply = api.call("POST", "/api/v1/uploads", body={"fileName": name, **more})
+    assert reply.status_code == 200, reply.text
+    body: dict[str, Any] = reply.json()
+    return body
+
+
+def put(upload: dict[str, Any], data: bytes = b"bytes", **headers: str) -> requests.Response:
+    sent = {"Content-Type": upload["contentType"], **headers}
+    return requests.put(upload["uploadUrl"], data=data, headers=sent, timeout=5)
+
+
+def test_the_video_is_a_small_mp4_served_whole_and_by_range(api: Api) -> None:
+    url = output_of(api)["url"]
+    whole = requests.get(url, headers=AGENT, timeout=5)
+    assert whole.headers["Content-Type"] == "video/mp4"
+    assert whole.content == (MEDIA / "video.mp4").read_bytes()
+    assert whole.content[4:8] == b"ftyp"
+    assert len(whole.content) < 30_000
+    part = requests.get(url, headers=AGENT | {"Range": "bytes=100-199"}, timeout=5)
+    assert (part.status_code, part.content) == (206, whole.content[100:200])
+
+
+def test_the_last_frame_is_the_videos_last_frame(api: Api, tmp_path: Path) -> None:
+    frame = requests.get(output_of(api)["lastFrameImage"], headers=AGENT, timeout=5)
+    assert frame.headers["Content-Type"] == "image/png"
+    assert frame.content == (MEDIA / "last_frame.png").read_bytes()
+    try:
+        command = [
+            "ffmpeg",
+            "-loglevel",
+            "error",
+            "-i",
+            str(MEDIA / "video.mp4"),
+            "-update",
+            "1",
+            "-fflags",
+            "+bitexact",
+        ]
+        subprocess.run([*command, str(tmp_path / "last.png")], check=True)
+    except FileNotFoundError:
+        pytest.skip("needs ffmpeg")
+    assert (tmp_path / "last.png").read_bytes() == frame.content
+
+
+def test_media_exists_only_once_the_task_succeeded(api: Api) -> None:
+    running, failed = api.create_id("[[generating:60]]"), api.create_id("[[fail]]")
+    for name in (f"{running}.mp4", f"{failed}.mp4", "task_absent.mp4", f"{api.create_id()}.exe"):
+        assert api.call("GET", f"/videos/{name}").status_code == 404
+
+
+def test_media_downloads_need_a_user_agent_too(api: Api) -> None:
+    assert requests.get(output_of(api)["url"], timeout=5).status_code == 403
+
+
+def test_mov_images_and_several_outputs(api: Api) -> None:
+    movie = output_of(api, model="seedance2-5", output_format="mov")
+    assert movie["mediaType"] == "video/quicktime"
+    reply = requests.get(movie["url"], headers=AGENT, timeout=5)
+    assert (reply.headers["Content-Type"], movie["url"][-4:]) == ("video/quicktime", ".mov")
+    pictures = api.finished(api.create_id(model="midjourney-v8"))["output"]
+    assert len(pictures) == 4
+    for picture in pictures:
+        assert requests.get(picture["url"], headers=AGENT, timeout=5).content.startswith(b"\x89PNG")
+    assert len(api.finished(api.create_id(model="suno-music"))["output"]) == 2
+    assert "seed" not in output_of(api, model="wan3.0-text-to-video")
+
+
+def test_an_upload_goes_by_signed_put_and_comes_back_from_its_url(api: Api) -> None:
+    upload = announce(api, "my cat.png")
+    assert list(upload)[:3] == ["uploadUrl", "url", "contentType"]
+    assert (upload["contentType"], upload["method"], upload["expiresIn"]) == ("image/png", "PUT", 900)
+    assert api.call("GET", upload["confirmUrl"]).status_code == 404
+    assert put(upload).status_code == 200
+    confirmed = api.call("GET", upload["confirmUrl"]).json()
+    assert (confirmed["size"], confirmed["url"], confirmed["contentType"]) == (5, upload["url"], "image/png")
+    assert confirmed["expiresAt"] - confirmed["uploadedAt"] == 86_400_000
+    fetched = requests.get(upload["url"], headers=AGENT, timeout=5)
+    assert (fetched.content, fetched.headers["Content-Type"]) == (b"bytes", "image/png")
+
+
+def test_the_signed_put_refuses_the_api_key(api: Api) -> None:
+    reply = put(announce(api), Authorization=f"Bearer {api.emulator.api_key}")
+    assert reply.status_code == 400
+    assert "<Code>InvalidArgument</Code>" in reply.text
+
+
+def test_the_signed_put_wants_the_announced_type_the_signature_and_a_length(api: Api) -> None:
+    upload = announce(api, "notes.bin", contentType="image/webp")
+    assert put(upload, **{"Content-Type": "image/png"}).status_code == 403
+    forged = upload | {"uploadUrl": upload["uploadUrl"][:-4] + "0000"}
+    assert put(forged).status_code == 403
+    lost = upload | {"uploadUrl": upload["uploadUrl"].replace("temp-uploads", "elsewhere")}
+    assert put(lost).status_code == 403
+    assert put(upload, data=iter([b"chunk"])).status_code == 411  # type: ignore[arg-type]
+
+
+@options(upload_expiry_seconds=0.05)
+def test_a_signed_url_expires(api: Api) -> None:
+    upload = announce(api)
+    time.sleep(0.1)
+    assert "expired" in put(upload).text
+
+
+@options(asset_ttl_seconds=0.1)
+def test_uploaded_files_vanish(api: Api) -> None:
+    upload = announce(api)
+    put(upload)
+    time.sleep(0.15)
+    assert requests.get(upload["url"], headers=AGENT, timeout=5).status_code == 404
+
+
+@pytest.mark.parametrize("body", [b"{", {}, {"fileName": 5}, {"fileName": " "}, {"fileName": "a", "contentType": 5}])
+def test_a_wrong_upload_request_is_400(api: Api, body: Any) -> None:
+    reply = api.call("POST", "/api/v1/uploads", body=body)
+    assert (reply.status_code, reply.json()) == (400, {"message": "Invalid request parameters"})
+
+
+def test_a_reference_that_was_announced_but_never_uploaded_fails_its_task(api: Api) -> None:
+    sent, unsent = announce(api), announce(api)
+    put(sent)
+    good = api.finished(api.create_id(imageUrls=[sent["url"]]))
+    bad = api.finished(api.create_id(imageUrls=[sent["url"], unsent["url"]]))
+    assert good["status"] == "success"
+    assert bad["error"] == {
+        "code": "asset_review_failed",
+        "message": "Reference image 2 failed review. Please replace it.",
+    }
+
+
+def test_media_urls_carry_the_host_the_creator_used(api: Api) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", api.emulator.port, timeout=5)
+    connection.request(
+        "GET",
+        "/api/v1/jobs/recordInfo?taskId=demo_task_t2v_success",
+        headers=AGENT | {"Authorization": f"Bearer {api.emulator.api_key}", "Host": "seedance.test:99"},
+    )
+    assert b'"url":"http://seedance.test:99/videos/' in connection.getresponse().read()
+    connection.close()
