@@ -335,7 +335,7 @@ class Server:
         callback = request.get("callBackUrl")
         if not isinstance(model, str) or not isinstance(inputs, dict):
             raise ApiError(400, "Invalid request parameters")
-        if callback is not None and not rules.is_url(callback):
+        if "callBackUrl" in request and not rules.is_url(callback):  # null is no URL either
             raise ApiError(400, "Invalid request parameters")
         if model in rules.INTERNAL_MODELS:
             raise ApiError(400, f"Unsupported NewAPI workflow: {model}")

@@ -118,6 +118,7 @@ def test_the_user_agent_check_can_be_switched_off(api: Api) -> None:
         {"model": "seedance-20", "inputs": {"prompt": "a"}, "callBackUrl": "not a url"},
         {"model": "seedance-20", "inputs": {"prompt": "a"}, "callBackUrl": "http://host:99999999/"},
         {"model": "seedance-20", "inputs": {"prompt": "a"}, "callBackUrl": 5},
+        {"model": "seedance-20", "inputs": {"prompt": "a"}, "callBackUrl": None},
     ],
 )
 def test_a_malformed_request_is_400_and_costs_nothing(api: Api, body: Any) -> None:
