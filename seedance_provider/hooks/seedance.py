@@ -175,17 +175,28 @@ class SeedanceHook(BaseHook):
         from seedance_provider import exceptions
         from seedance_provider.api import flows
 
+        no_task = "airflow-connection-test"
+
+        def text_of(error: Exception) -> str:
+            return str(error).removeprefix(f"task {no_task}: ")  # the user asked about no task
+
         try:
             where = self.settings.base_url
             # One attempt: somebody is waiting in front of the form.
-            self.run(flows.get("airflow-connection-test", self.log, attempts=1))
+            self.run(flows.get(no_task, self.log, attempts=1))
         except (exceptions.SeedanceTaskNotFoundError, exceptions.SeedanceInvalidRequestError) as error:
             # Both mean that the API judged the id, which it does after the key; without JSON it was not the API.
             if error.status_code in (400, 404) and error.message != str(error):
                 return True, f"The API key is accepted by {where}"
-            return False, f"No Seedance API at {where}: {error}"
+            return False, f"No Seedance API at {where}: {text_of(error)}"
+        except exceptions.SeedancePermissionError as error:
+            # The error's own text takes the task for one of another account.
+            return False, (
+                f"Seedance denied access: {error.status_code} {error.message!r}. Ask the vendor's support to enable API "
+                "access for this account"
+            )
         except exceptions.SeedanceTransportError as error:
             return False, f"Seedance cannot be reached: {error}"
         except AirflowException as error:
-            return False, str(error)
+            return False, text_of(error)
         return True, f"The API key is accepted by {where}"
