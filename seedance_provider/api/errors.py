@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from seedance_provider import exceptions
-from seedance_provider.api.models import MAX_TEXT, decimal_or_none, load_json
+from seedance_provider.api.models import clean_text, decimal_or_none, load_json
 
 if TYPE_CHECKING:
     from seedance_provider.api.calls import Reply
 
 MAX_EXCERPT = 200
+MAX_PROBLEMS = 20
+"""How many of a 400's ``errors`` are read."""
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -49,9 +51,10 @@ def error_of(reply: Reply, *, spends: bool, seedance_task_id: str | None = None)
     """
     payload = load_json(reply.body)
     members: Mapping[str, Any] = payload if isinstance(payload, dict) else {}
-    status = envelope_status(members) or reply.status
+    # An envelope counts under a success only: what the server itself calls an error is of the class it says.
+    status = reply.status if reply.status >= 300 else envelope_status(members) or reply.status
     vendor_text = members.get("message")
-    message = vendor_text.strip()[:MAX_TEXT] if isinstance(vendor_text, str) and vendor_text.strip() else None
+    message = (clean_text(vendor_text) or None) if isinstance(vendor_text, str) else None
     said = f"{status} {message!r}" if message else f"{status} ({excerpt(reply)})"
     about = f"task {seedance_task_id}: " if seedance_task_id else ""
     details: dict[str, Any] = {
@@ -150,7 +153,8 @@ def _insufficient_credits(
 def _invalid_request(
     members: Mapping[str, Any], said: str, about: str, details: dict[str, Any]
 ) -> exceptions.SeedanceInvalidRequestError:
-    problems = [problem for item in _items(members.get("errors")) if (problem := _problem(item)) is not None]
+    items = _items(members.get("errors"))[:MAX_PROBLEMS]
+    problems = [problem for item in items if (problem := _problem(item)) is not None]
     listed = "".join(f"; {problem['path']}: {problem['message']}" for problem in problems)
     return exceptions.SeedanceInvalidRequestError(
         f"{about}Seedance refused the request: {said}{listed}. Nothing was charged; change the request, trying again "
@@ -167,7 +171,7 @@ def _items(value: Any) -> list[Any]:
 def _problem(item: Any) -> dict[str, str] | None:
     """Read one of a 400's ``errors``: an object with code, message and path, or whatever else is there."""
     if isinstance(item, str):
-        return {"path": "inputs", "message": item[:MAX_TEXT]}
+        return {"path": "inputs", "message": clean_text(item)}
     if not isinstance(item, dict) or not isinstance(item.get("message"), str):
         return None
     path = ""
@@ -177,4 +181,4 @@ def _problem(item: Any) -> dict[str, str] | None:
             path += f"[{step}]"
         elif isinstance(step, str):
             path += f".{step}" if path else step
-    return {"path": path or "inputs", "message": item["message"][:MAX_TEXT]}
+    return {"path": clean_text(path) or "inputs", "message": clean_text(item["message"])}

@@ -18,6 +18,7 @@ from seedance_provider.exceptions import SeedanceServerError
 
 MAX_TEXT = 1000
 """Characters kept of a text of the vendor's: enough to read, small enough for XCom."""
+_MAX_DIGITS = 40
 
 
 class TaskStatus(enum.StrEnum):
@@ -146,7 +147,7 @@ def read_status(record: Mapping[str, Any]) -> tuple[TaskStatus, str | None]:
     for key in ("status", "state"):
         word = record.get(key)
         if isinstance(word, str) and (word := word.strip()):
-            return _STATUS_WORDS.get(word.lower(), TaskStatus.UNKNOWN), word[:MAX_TEXT]
+            return _STATUS_WORDS.get(word.lower(), TaskStatus.UNKNOWN), clean_text(word)
     return TaskStatus.UNKNOWN, None
 
 
@@ -198,10 +199,18 @@ def decimal_or_none(value: Any) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        amount = Decimal(str(value).strip())
+        text = str(value).strip()
+        amount = Decimal(text)
     except (InvalidOperation, ValueError):
         return None
-    return amount if amount.is_finite() else None
+    # An amount beyond that is none, and arithmetic with one would overflow.
+    usable = amount.is_finite() and len(text) <= 2 * _MAX_DIGITS and abs(amount.adjusted()) < _MAX_DIGITS
+    return amount if usable else None
+
+
+def clean_text(text: str) -> str:
+    """Make a text of the vendor's fit for logs and databases: trimmed, cut, without NUL and lone surrogates."""
+    return text.strip()[:MAX_TEXT].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def http_url_or_none(value: Any) -> str | None:
@@ -221,7 +230,7 @@ def _text(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return None
     try:
-        return str(value).strip()[:MAX_TEXT] or None
+        return clean_text(str(value)) or None
     except ValueError:  # an integer beyond Python's limit of digits
         return None
 
