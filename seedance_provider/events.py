@@ -6,13 +6,15 @@ An event is plain JSON: a trigger runs in another process than the task and its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
 from seedance_provider import exceptions
 
-EventStatus = Literal["success", "error"]
+EventStatus = Literal["success", "error", "slot"]
+# The member without which an event of that status says nothing.
+_REQUIRED: dict[str, str] = {"success": "record", "error": "error", "slot": "carry"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +22,18 @@ class TaskEvent:
     """The end of a wait.
 
     :param status: ``success``: the task succeeded, ``record`` is its record. ``error``: it did not, ``error`` says
-        what to raise; the error's class says whether trying again helps.
-    :param seedance_task_id: The task that was waited for.
+        what to raise, whose class says whether trying again helps. ``slot``: it is worth submitting again.
+    :param seedance_task_id: The task that was waited for; empty if there is none yet.
     :param record: The record of a success as JSON.
     :param error: The error as JSON, from :func:`error_to_json`.
+    :param carry: What the operator gave the trigger to keep.
     """
 
     status: EventStatus
-    seedance_task_id: str
+    seedance_task_id: str = ""
     record: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
+    carry: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The event's payload."""
@@ -46,13 +50,14 @@ class TaskEvent:
         if (
             isinstance(payload, Mapping)
             and payload.get("status") in get_args(EventStatus)
-            and payload.get("record" if payload["status"] == "success" else "error")
+            and isinstance(payload.get(_REQUIRED[payload["status"]]), Mapping)
         ):
             return cls(
                 payload["status"],
                 str(payload.get("seedance_task_id") or ""),
                 payload.get("record"),
                 payload.get("error"),
+                dict(payload.get("carry") or {}),
             )
         error = exceptions.SeedanceError(f"The trigger fired an event that cannot be read: {payload!r:.500}")
         return cls("error", "", error=error_to_json(error))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from seedance_provider import metrics
 from seedance_provider.links.seedance import XCOM_RECORD_KEY
 
 if TYPE_CHECKING:
@@ -77,7 +78,13 @@ class Wait:
         """
         return hook.run(self.flow(log), _stop_at_pause)
 
-    def defer(self, operator: BaseOperator, seedance_conn_id: str, last_status: str | None) -> NoReturn:
+    def defer(
+        self,
+        operator: BaseOperator,
+        seedance_conn_id: str,
+        last_status: str | None,
+        carry: dict[str, Any] | None = None,
+    ) -> NoReturn:
         """Hand the wait to the triggerer; ``execute_complete`` of the operator gets the event."""
         from seedance_provider.triggers.seedance import SeedanceTaskTrigger
 
@@ -89,10 +96,19 @@ class Wait:
                 self.deadline,
                 started_at=self.started_at,
                 last_status=last_status,
+                carry=carry,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=max(self.deadline - time.time(), 0) + BACKSTOP_SECONDS),
         )
+
+
+def goes_on(seedance_task_id: str) -> str:
+    """What to tell a user who stops a waiting task instance."""
+    return (
+        f"Task {seedance_task_id} cannot be cancelled: it goes on and is billed. To get the video, wait for it with "
+        f"SeedanceTaskSensor(seedance_task_id={seedance_task_id!r})"
+    )
 
 
 def _stop_at_pause(pause: Sleep) -> None:
@@ -120,6 +136,7 @@ def finish(record: TaskRecord, operator: BaseOperator, context: Context, log: An
         # Some are signed: who reads the log must not get access with it.
         ", ".join(url.partition("?")[0] for url in record.urls),
     )
+    metrics.report("success", record)
     if operator.do_xcom_push:
         context["ti"].xcom_push(key=XCOM_RECORD_KEY, value=record.model_dump(mode="json"))
     operator.video_url = record.urls[0]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from seedance_provider.api import calls, policy
+from seedance_provider.api import calls, errors, policy
 from seedance_provider.api.models import TaskRecord, parse_task, read_status
 from seedance_provider.exceptions import (
     SeedanceAuthenticationError,
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import logging
 
     from airflow.sdk.types import Logger
+
+    from seedance_provider.uploads import Media
 
     AnyLogger: TypeAlias = logging.Logger | Logger
 
@@ -60,11 +62,19 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
+class Put:
+    """Send a file to the URL of its ticket, without the API key, and give back the reply."""
+
+    ticket: calls.UploadTicket
+    media: Media
+
+
+@dataclass(frozen=True, slots=True)
 class RenewKey:
     """Read the connection again and give back whether its API key changed since the last request."""
 
 
-Step: TypeAlias = Send | Sleep | RenewKey
+Step: TypeAlias = Send | Sleep | RenewKey | Put
 Flow: TypeAlias = Generator[Step, Any, T]
 
 # What a GET may be repeated after: nothing was lost, and the next answer may be better.
@@ -87,11 +97,13 @@ def submit(call: calls.Call[str], submit_policy: policy.SubmitPolicy, log: AnyLo
     :raises SeedanceSubmitUncertainError: if a task may exist whose id is unknown.
     :raises SeedanceError: any row of the error table.
     """
+    may_have_bought = False
     for attempt in range(1, policy.ATTEMPTS + 1):
         try:
             return call.read((yield Send(call.request)))
         except (SeedanceServerError, SeedanceTransportError) as error:
             certainly_unsent = isinstance(error, SeedanceTransportError) and not error.request_sent
+            may_have_bought = may_have_bought or not certainly_unsent
             if submit_policy is policy.SubmitPolicy.SAFE and not certainly_unsent:
                 raise SeedanceSubmitUncertainError(
                     f"createTask got no usable answer ({error}), so a video may or may not have been bought. "
@@ -101,6 +113,8 @@ def submit(call: calls.Call[str], submit_policy: policy.SubmitPolicy, log: AnyLo
                     message=error.message,
                 ) from error
             if attempt == policy.ATTEMPTS:
+                if may_have_bought and isinstance(error, SeedanceTransportError):
+                    error.request_sent = True  # by an earlier attempt
                 raise
             pause = policy.backoff(attempt, random.random())
             if certainly_unsent:
@@ -125,7 +139,56 @@ def submit(call: calls.Call[str], submit_policy: policy.SubmitPolicy, log: AnyLo
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def get(seedance_task_id: str, log: AnyLogger, attempts: int = policy.ATTEMPTS) -> Flow[TaskRecord]:
+def repeat(
+    call: calls.Call[T], log: AnyLogger, *, attempts: int = policy.ATTEMPTS, seedance_task_id: str | None = None
+) -> Flow[T]:
+    """Send a call that is safe to repeat, as often as it takes but not more than three times.
+
+    :param call: The call.
+    :param log: Told of each failed attempt.
+    :param attempts: Requests in all. Default 3.
+    :param seedance_task_id: The task that it is about, if any; put on errors.
+    :return: The call's answer.
+    :raises SeedanceError: any row of the error table.
+    """
+    return _repeated(lambda: _exchange(call), log, attempts, seedance_task_id)
+
+
+def upload(call: calls.Call[calls.UploadTicket], media: Media, log: AnyLogger) -> Flow[str]:
+    """Upload a file. Free; for the synchronous transport only.
+
+    :param call: From :func:`~seedance_provider.api.calls.request_upload`.
+    :param media: The file.
+    :param log: Told of each failed attempt.
+    :return: The file's public URL.
+    :raises SeedanceError: any row of the error table.
+    """
+
+    def attempt() -> Flow[str]:
+        ticket = yield from _exchange(call)
+        reply = yield Put(ticket, media)
+        if not 200 <= reply.status < 300:
+            raise errors.error_of(reply, spends=False)
+        return ticket.url
+
+    return _repeated(attempt, log, policy.ATTEMPTS, None)
+
+
+def _repeated(start: Callable[[], Flow[T]], log: AnyLogger, attempts: int, seedance_task_id: str | None) -> Flow[T]:
+    for attempt in range(1, attempts + 1):
+        try:
+            return (yield from start())
+        except _PASSING as error:
+            error.seedance_task_id = seedance_task_id
+            if attempt == attempts:
+                raise
+            pause = max(policy.backoff(attempt, random.random()), _asked_to_wait(error))
+            log.warning("%s. Asking again in %.1f s", error, pause)
+        yield Sleep(pause, brief=True)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def get(seedance_task_id: str, log: AnyLogger, *, attempts: int = policy.ATTEMPTS) -> Flow[TaskRecord]:
     """Read one task's record. Free.
 
     :param seedance_task_id: The task's id.
@@ -135,17 +198,8 @@ def get(seedance_task_id: str, log: AnyLogger, attempts: int = policy.ATTEMPTS) 
     :raises SeedanceError: any row of the error table; carries the id.
     """
     call = calls.get_task(seedance_task_id)
-    for attempt in range(1, attempts + 1):
-        try:
-            return parse_task((yield from _exchange(call)), seedance_task_id=seedance_task_id)
-        except _PASSING as error:
-            error.seedance_task_id = seedance_task_id
-            if attempt == attempts:
-                raise
-            pause = max(policy.backoff(attempt, random.random()), _asked_to_wait(error))
-            log.warning("%s. Asking again in %.1f s", error, pause)
-        yield Sleep(pause, brief=True)
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    record = yield from repeat(call, log, attempts=attempts, seedance_task_id=seedance_task_id)
+    return parse_task(record, seedance_task_id=seedance_task_id)
 
 
 def wait(
@@ -212,7 +266,7 @@ def wait(
             if status.is_terminal:
                 result = _ended(parse_task(record, seedance_task_id=seedance_task_id))
                 if result is not None:
-                    return result
+                    return (yield from _settled(call, result, log))
                 brief = True
                 pause = policy.OUTPUT_GRACE_INTERVAL
                 missing_output_since = missing_output_since or clock()
@@ -256,6 +310,19 @@ def _ended(record: TaskRecord) -> TaskRecord | None:
     return record if record.outputs else None
 
 
+def _settled(call: calls.Call[Mapping[str, Any]], record: TaskRecord, log: AnyLogger) -> Flow[TaskRecord]:
+    """Read the credits once more where the vendor settles them after success (contract 4.3)."""
+    if not (record.model or "").startswith(policy.SETTLED_LATER_PREFIX):
+        return record
+    yield Sleep(policy.SETTLEMENT_DELAY, brief=True)
+    try:
+        again = parse_task((yield from _exchange(call)), seedance_task_id=record.seedance_task_id)
+    except SeedanceError as error:
+        log.warning("The settled credits of task %s could not be read: %s", record.seedance_task_id, error)
+        return record
+    return record if again.credits_used is None else record.model_copy(update={"credits_used": again.credits_used})
+
+
 def _output_missing(record: Mapping[str, Any], seedance_task_id: str) -> SeedanceOutputMissingError:
     return SeedanceOutputMissingError(
         f"Task {seedance_task_id} says success but lists no usable URL, and has done so for {policy.OUTPUT_GRACE:.0f} "
@@ -272,7 +339,6 @@ def _timed_out(
     state = f"the last look failed: {problem}" if problem else f"it was still {last_status!r}"
     return SeedanceTaskTimeoutError(
         f"Task {seedance_task_id} did not end within {timeout:.0f} s; {state}. It goes on and is billed when it ends: "
-        f"wait for it again with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}) and a longer timeout, or "
-        "clear the sensor; do not create it anew",
+        f"wait for it again with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}) and a longer timeout",
         seedance_task_id=seedance_task_id,
     )

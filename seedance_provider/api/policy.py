@@ -6,7 +6,7 @@ import enum
 import math
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 DEFAULT_BASE_URL = "https://seedance2-pro.com"
 DEFAULT_CONNECT_TIMEOUT = 10.0
@@ -27,6 +27,15 @@ OUTPUT_GRACE = 60.0
 """Seconds for which a ``success`` without output is looked at again (contract 12.1, 6)."""
 OUTPUT_GRACE_INTERVAL = 5.0
 RETRY_AFTER_CAP = 300.0
+
+SETTLED_LATER_PREFIX = "seedance2-5"
+SETTLEMENT_DELAY = 5.0
+"""Seconds after success at which the credits of these models are read again: the vendor settles them then
+(contract 2.5, 4.3)."""
+
+DEFAULT_SLOT_TIMEOUT = 6 * 3600.0
+"""Seconds to wait for a free slot: a thousand 3-minute videos on an account of 5 slots take ten hours."""
+DEFAULT_SLOT_POLL_INTERVAL = 30.0
 
 
 class SubmitPolicy(enum.StrEnum):
@@ -112,6 +121,10 @@ def poll_delay(age: float, poll_interval: float | None, jitter: float) -> float:
     return interval * (0.9 + 0.2 * jitter)
 
 
+@overload
+def seconds_of(name: str, value: float | timedelta) -> float: ...
+@overload
+def seconds_of(name: str, value: float | timedelta | None) -> float | None: ...
 def seconds_of(name: str, value: float | timedelta | None) -> float | None:
     """Check a duration given by a user.
 

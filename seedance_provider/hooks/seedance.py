@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -20,8 +21,11 @@ from seedance_provider.config import (
 from seedance_provider.connection import SeedanceSettings
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
     from seedance_provider.api.flows import Flow, Sleep
     from seedance_provider.api.models import TaskRecord
+    from seedance_provider.api.policy import SubmitPolicy
 
 T = TypeVar("T")
 
@@ -90,6 +94,11 @@ class SeedanceHook(BaseHook):
         mask_secret(settings.api_key)
         return settings
 
+    @property
+    def effective_submit_policy(self) -> SubmitPolicy:
+        """The argument's submit policy, else the connection's."""
+        return self.submit_policy or self.settings.submit_policy
+
     def get_conn(self) -> SeedanceSettings:
         """Return the settings: the API keeps no connection open."""
         return self.settings
@@ -119,8 +128,7 @@ class SeedanceHook(BaseHook):
         from seedance_provider.api import calls, flows
 
         call = calls.create_task(model, inputs, callback_url)
-        submit_policy = self.submit_policy or self.settings.submit_policy
-        return self.run(flows.submit(call, submit_policy, self.log))
+        return self.run(flows.submit(call, self.effective_submit_policy, self.log))
 
     def get_task(self, seedance_task_id: str) -> TaskRecord:
         """Read a task's record, whatever its status. Free; tried up to three times.
@@ -164,6 +172,26 @@ class SeedanceHook(BaseHook):
                 log=self.log,
             )
         )
+
+    def upload(self, path: str | os.PathLike[str] | ObjectStoragePath) -> str:
+        """Upload a file so that the vendor can fetch it. Free; the file vanishes after 24 hours (contract 6).
+
+        The bytes are streamed to a signed URL, which does not get the API key.
+
+        :param path: A local path, an ``ObjectStoragePath``, or the URL of an object such as ``s3://bucket/cat.png``.
+        :return: The public URL, for ``imageUrls``, ``videoUrls`` or ``audioUrls``.
+        :raises SeedanceInvalidRequestError: if there is no such file, or it is empty.
+        :raises SeedanceError: any other row of the error table.
+        """
+        from seedance_provider.api import calls, flows
+        from seedance_provider.uploads import Media
+
+        media = Media(path)
+        url = self.run(flows.upload(calls.request_upload(media.name, media.content_type), media, self.log))
+        self.log.info(
+            "Uploaded %s (%d bytes) to %s; it stays for 24 hours", media.name, media.size, url.partition("?")[0]
+        )
+        return url
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask for a task that cannot exist: tells whether the key is accepted, and costs no credits.

@@ -150,8 +150,11 @@ class SeedanceTaskSensor(BaseSensorOperator):
     @contextmanager
     def _skipping_instead_of_failing(self) -> Iterator[None]:
         """Apply ``soft_fail`` and ``never_fail`` alike in every mode; the base class differs from mode to mode."""
+        from seedance_provider.metrics import reporting_failures
+
         try:
-            yield
+            with reporting_failures():
+                yield
         except SeedanceError as error:
             if self.soft_fail or getattr(self, "never_fail", False):
                 raise AirflowSkipException(f"Skipped instead of failing: {error}") from error

@@ -13,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from seedance_provider.api.flows import RenewKey, Send
+from seedance_provider.api.flows import RenewKey, Send, Sleep
 from seedance_provider.exceptions import SeedanceTransportError
 from seedance_provider.transport import MAX_BODY, authorization, ca_bundle, make_reply, request_headers
 
@@ -129,9 +129,11 @@ class AioTransport:
                     before = self._settings
                     self._use(await self._renew())
                     step = flow.send(self._settings.api_key != before.api_key)
-                else:
+                elif isinstance(step, Sleep):
                     await asyncio.sleep(step.seconds)
                     step = next(flow)
+                else:
+                    raise TypeError(f"{type(step).__name__} is for a worker")
         except StopIteration as stop:
             result: T = stop.value
             return result

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 import requests
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
-from seedance_provider.api.flows import RenewKey, Send, Sleep
-from seedance_provider.exceptions import SeedanceTransportError
+from seedance_provider.api.flows import Put, RenewKey, Send, Sleep
+from seedance_provider.exceptions import SeedanceServerError, SeedanceTransportError
 from seedance_provider.transport import MAX_BODY, authorization, make_reply, request_headers
+from seedance_provider.uploads import SizedReader
 
 if TYPE_CHECKING:
-    from seedance_provider.api.calls import Reply, Request
+    from seedance_provider.api.calls import Reply, Request, UploadTicket
     from seedance_provider.api.flows import Flow
     from seedance_provider.connection import SeedanceSettings
+    from seedance_provider.uploads import Media
 
 T = TypeVar("T")
 
@@ -44,9 +46,13 @@ class SyncTransport:
             try:
                 step = next(flow)
                 while True:
-                    if isinstance(step, Send):
+                    if isinstance(step, (Send, Put)):
                         try:
-                            reply = self._send(session, step.request)
+                            reply = (
+                                self._send(session, step.request)
+                                if isinstance(step, Send)
+                                else self._put(session, step.ticket, step.media)
+                            )
                         except SeedanceTransportError as error:
                             step = flow.throw(error)
                         else:
@@ -67,25 +73,47 @@ class SyncTransport:
                 flow.close()
 
     def _send(self, session: requests.Session, request: Request) -> Reply:
-        settings = self._settings
         headers = request_headers()
         if request.method != "GET":
             # On a connection kept from before, a close by the server looks like a request of unknown fate.
             headers["Connection"] = "close"
+        # Given as auth, because requests lets .netrc override a header.
+        url = self._settings.base_url + request.path
+        return self._exchange(session, request.method, url, request.body, headers, self._authorize)
+
+    def _put(self, session: requests.Session, ticket: UploadTicket, media: Media) -> Reply:
+        if ticket.upload_url.startswith("http://") and self._settings.base_url.startswith("https://"):
+            raise SeedanceServerError("The API wants the file sent over http, unencrypted; that is not done")
+        headers = {**request_headers(), "Content-Type": ticket.content_type}
+        with media.open() as file:
+            # An auth that does nothing keeps .netrc out: the URL is signed, any Authorization header would break it.
+            return self._exchange(
+                session, "PUT", ticket.upload_url, SizedReader(file, media.size), headers, lambda request: request
+            )
+
+    def _exchange(
+        self,
+        session: requests.Session,
+        method: str,
+        url: str,
+        body: bytes | SizedReader | None,
+        headers: dict[str, str],
+        auth: Callable[[requests.PreparedRequest], requests.PreparedRequest],
+    ) -> Reply:
+        settings = self._settings
         try:
             response = session.request(
-                request.method,
-                settings.base_url + request.path,
-                data=request.body,
+                method,
+                url,
+                data=body,
                 headers=headers,
-                # Given as auth, because requests lets .netrc override a header.
-                auth=self._authorize,
+                auth=auth,
                 timeout=(settings.connect_timeout, settings.read_timeout),
                 allow_redirects=False,
                 stream=True,
             )
         except (requests.RequestException, HTTPError, OSError) as error:
-            raise _transport_error(error, settings) from error
+            raise _transport_error(error, url) from error
         with response:
             return make_reply(response.status_code, response.headers, _read(response), settings)
 
@@ -110,12 +138,12 @@ def _read(response: requests.Response) -> bytes:
     return body
 
 
-def _transport_error(error: Exception, settings: SeedanceSettings) -> SeedanceTransportError:
+def _transport_error(error: Exception, url: str) -> SeedanceTransportError:
     reason = _reason(error)
     sent = not isinstance(reason, (NewConnectionError, ConnectTimeoutError))
     kind = "timed out" if isinstance(error, requests.Timeout) or isinstance(reason, ReadTimeoutError) else "failed"
     return SeedanceTransportError(
-        f"The request to {settings.base_url} {kind}: {type(reason).__name__}: {reason}", request_sent=sent
+        f"The request to {url.partition('?')[0]} {kind}: {type(reason).__name__}: {reason}", request_sent=sent
     )
 
 

@@ -21,6 +21,7 @@ class SeedanceTaskTrigger(BaseTrigger):
     :param deadline: When to give up, epoch seconds; absolute, so that it survives a restart of the triggerer.
     :param started_at: When waiting began, epoch seconds. Default: when the trigger is made.
     :param last_status: The status that is already in the log, if any.
+    :param carry: What the operator wants back in the event.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class SeedanceTaskTrigger(BaseTrigger):
         deadline: float,
         started_at: float | None = None,
         last_status: str | None = None,
+        carry: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.seedance_conn_id = seedance_conn_id
@@ -39,6 +41,7 @@ class SeedanceTaskTrigger(BaseTrigger):
         self.deadline = deadline
         self.started_at = time.time() if started_at is None else started_at
         self.last_status = last_status
+        self.carry = carry or {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments; no secret is among them."""
@@ -51,6 +54,7 @@ class SeedanceTaskTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "started_at": self.started_at,
                 "last_status": self.last_status,
+                "carry": self.carry,
             },
         )
 
@@ -61,9 +65,9 @@ class SeedanceTaskTrigger(BaseTrigger):
 
         try:
             record = await self._wait()
-            event = TaskEvent("success", self.seedance_task_id, record=record)
+            event = TaskEvent("success", self.seedance_task_id, record=record, carry=self.carry)
         except SeedanceError as error:
-            event = TaskEvent("error", self.seedance_task_id, error=error_to_json(error))
+            event = TaskEvent("error", self.seedance_task_id, error=error_to_json(error), carry=self.carry)
         except Exception as error:
             # An exception out of run() would become a TaskDeferralError that names neither the task nor the way on.
             self.log.exception("Waiting for task %s broke off", self.seedance_task_id)
@@ -72,13 +76,15 @@ class SeedanceTaskTrigger(BaseTrigger):
                 f"on; wait for it again with SeedanceTaskSensor(seedance_task_id={self.seedance_task_id!r})",
                 seedance_task_id=self.seedance_task_id,
             )
-            event = TaskEvent("error", self.seedance_task_id, error=error_to_json(unexpected))
+            event = TaskEvent("error", self.seedance_task_id, error=error_to_json(unexpected), carry=self.carry)
         yield TriggerEvent(event.to_json())
 
     async def _wait(self) -> dict[str, Any]:
         # Imported here: an ImportError at module level would end in a TaskDeferralError as well.
         from seedance_provider.api import flows
+        from seedance_provider.exceptions import SeedanceTaskFailedError
         from seedance_provider.transport.aio import AioTransport, shared_session
+        from seedance_provider.triggers.slots import WOKEN_BY_TIME, slot_queue
 
         settings = await self._read_settings()
         flow = flows.wait(
@@ -91,9 +97,24 @@ class SeedanceTaskTrigger(BaseTrigger):
             look_first=False,
             last_status=self.last_status,
         )
-        async with shared_session(settings.base_url) as session:
-            record = await AioTransport(session, settings, self._read_settings).drive(flow)
+        queue = slot_queue(self.seedance_conn_id)
+        if self.carry.get("woken_by") == WOKEN_BY_TIME:
+            # This one found a slot that was freed elsewhere; there may be more.
+            queue.release()
+        try:
+            async with shared_session(settings.base_url) as session:
+                record = await AioTransport(session, settings, self._read_settings).drive(flow)
+        except SeedanceTaskFailedError:
+            queue.release()
+            raise
+        queue.release()
         return record.model_dump(mode="json")
+
+    async def on_kill(self) -> None:
+        """Say what a user's clear or mark means for the video: Airflow 3.3 and later call this."""
+        from seedance_provider.waiting import goes_on
+
+        self.log.warning(goes_on(self.seedance_task_id))
 
     async def _read_settings(self) -> SeedanceSettings:
         from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson

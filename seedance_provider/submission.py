@@ -1,0 +1,135 @@
+"""What is remembered of a submission over the tries of a task instance, so that a retry does not pay again.
+
+Airflow 3.3's task state store keeps it: the intent before the createTask is sent, the id right after the answer.
+XCom would not do, it is wiped at the start of every try. Older versions have no such store.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from seedance_provider.exceptions import SeedanceSubmitUncertainError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+log = logging.getLogger(__name__)
+
+STATE_KEY = "seedance_submission"
+
+
+class Verdict(enum.Enum):
+    """What a try does about what an earlier one left behind."""
+
+    SUBMIT = "submit"
+    CONTINUE = "continue"
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One createTask, wanted or done.
+
+    :param fingerprint: Of the request, from :func:`fingerprint`.
+    :param max_tries: Of the task instance when it was wanted; a clear of a finished task raises it, a retry does not.
+    :param try_number: The try that wanted it.
+    :param seedance_task_id: The answer; None as long as the fate of the request is unknown.
+    :param submitted_at: When the answer came, epoch seconds.
+    """
+
+    fingerprint: str
+    max_tries: int
+    try_number: int
+    seedance_task_id: str | None = None
+    submitted_at: float | None = None
+
+
+def fingerprint(model: str, inputs: Mapping[str, Any], callback_url: str | None) -> str:
+    """Tell one wanted video from another: a digest of the request as the DAG author wrote it."""
+    request = json.dumps([model, inputs, callback_url], sort_keys=True, default=str)
+    return hashlib.sha256(request.encode()).hexdigest()
+
+
+def judge(saved: Submission | None, wanted: Submission) -> tuple[Verdict, str]:
+    """Decide whether a try submits, continues with a task, or faces a request of unknown fate.
+
+    :param saved: What an earlier try left behind, if anything.
+    :param wanted: What this try wants.
+    :return: The verdict and, for the log, the reason; an empty reason needs no line.
+    """
+    if saved is None:
+        return Verdict.SUBMIT, ""
+    former = f"Task {saved.seedance_task_id}" if saved.seedance_task_id else "A createTask of unknown fate"
+    if wanted.max_tries > saved.max_tries:
+        return Verdict.SUBMIT, f"{former} belongs to a run before this task was cleared; a clear makes a new video"
+    if wanted.fingerprint != saved.fingerprint:
+        return (
+            Verdict.SUBMIT,
+            f"{former} was made from other inputs, so this is a new video; the former goes on and is billed",
+        )
+    if saved.seedance_task_id is None:
+        return Verdict.UNCERTAIN, f"Try {saved.try_number} was about to send createTask and never reported its answer"
+    return (
+        Verdict.CONTINUE,
+        f"Continuing with task {saved.seedance_task_id} of try {saved.try_number}; nothing is bought",
+    )
+
+
+class SubmissionStore:
+    """The submission of one task instance, in Airflow's task state store.
+
+    An error of the store is not swallowed before the request is sent: a state that cannot be read is not no state.
+
+    :param context: The task's context.
+    :param durable: False to remember nothing.
+    """
+
+    def __init__(self, context: Context, *, durable: bool = True) -> None:
+        self._store: Any = context.get("task_state_store") if durable else None
+
+    @property
+    def is_available(self) -> bool:
+        """Whether anything is remembered: on Airflow 3.3 and later, unless switched off."""
+        return self._store is not None
+
+    def load(self) -> Submission | None:
+        """Return what an earlier try left behind.
+
+        :raises SeedanceSubmitUncertainError: if it is there but cannot be read.
+        """
+        state = self._store.get(STATE_KEY) if self._store is not None else None
+        if state is None:
+            return None
+        try:
+            return Submission(**state)
+        except TypeError as error:
+            raise SeedanceSubmitUncertainError(
+                f"The task state {STATE_KEY!r} cannot be read ({state!r:.200}), so a video may have been bought. Look "
+                "at the account's task list on the vendor's site, then delete that state and clear this task"
+            ) from error
+
+    def save_intent(self, wanted: Submission) -> None:
+        """Remember that a createTask is about to be sent."""
+        if self._store is not None:
+            self._store.set(STATE_KEY, asdict(wanted))
+
+    def save_task(self, wanted: Submission, seedance_task_id: str, submitted_at: float) -> Submission:
+        """Remember the answer."""
+        done = replace(wanted, seedance_task_id=seedance_task_id, submitted_at=submitted_at)
+        if self._store is not None:
+            self._store.set(STATE_KEY, asdict(done))
+        return done
+
+    def forget(self) -> None:
+        """Remember that no task came of it. Where that fails, a retry takes the fate of the request for unknown."""
+        try:
+            if self._store is not None:
+                self._store.delete(STATE_KEY)
+        except Exception:
+            log.exception("The task state %r could not be deleted", STATE_KEY)
