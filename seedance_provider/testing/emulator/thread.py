@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -44,6 +45,7 @@ class Emulator:
     :param accounts: further accounts: objects with `key`, `name` and, as `put_account`, what they may do.
     :param faults: fault rules, as `add_fault` takes them.
     :param log: called with one short line per API call; None (the default) for silence.
+    :param clock: epoch seconds; a test may pass its own and turn it forward instead of waiting.
     :param settings: any field of `Settings`, by name; here waiting and generating take 1 and 3 seconds by default.
     """
 
@@ -57,11 +59,12 @@ class Emulator:
         accounts: Iterable[dict[str, Any]] = (),
         faults: Iterable[dict[str, Any]] = (),
         log: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.time,
         **settings: Any,
     ) -> None:
         self.host, self.port, self.api_key = host, port, api_key
         everyone = (Account(api_key, credits=credits), *(Account(**account) for account in accounts))
-        self.server = Server(Settings(**settings), everyone, script=faults, log=log)
+        self.server = Server(Settings(**settings), everyone, script=faults, log=log, clock=clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 

@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+class Clock:
+    """Real time, which a test may turn forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+    def forward(self, seconds: float) -> None:
+        self.ahead += seconds
+
+
 @dataclass
 class Api:
     """A plain client that shares no code with the emulator or the provider."""
@@ -66,10 +79,15 @@ def until(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float =
 
 
 @pytest.fixture
-def emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def emulator(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Emulator]:
     """Tasks finish at once unless a test says otherwise by indirect parameters."""
     options = {"waiting_seconds": 0, "generating_seconds": 0} | getattr(request, "param", {})
-    with Emulator(**options) as running:
+    with Emulator(clock=clock, **options) as running:
         yield running
 
 

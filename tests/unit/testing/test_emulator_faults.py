@@ -9,8 +9,10 @@ import requests
 
 from seedance_provider.testing.emulator import faults
 
+from .conftest import until  # type: ignore[import-not-found]
+
 if TYPE_CHECKING:
-    from .conftest import Api  # type: ignore[import-not-found]
+    from .conftest import Api, Clock
 
 
 def options(**settings: Any) -> pytest.MarkDecorator:
@@ -94,7 +96,7 @@ def test_a_client_that_gives_up_on_a_slow_answer_finds_a_task_only_if_it_was_acc
     api.emulator.add_fault("slow", seconds=0.3, accept=accept)
     with pytest.raises(requests.Timeout):
         api.submit({"model": "seedance-20", "inputs": {"prompt": "a"}}, timeout=0.1)
-    time.sleep(0.4)
+    until(api.emulator.counts, bool)
     assert created(api) == int(accept)
 
 
@@ -148,13 +150,12 @@ def test_faults_on_any_endpoint(api: Api) -> None:
     assert {reply.status_code for reply in replies} == {500}
 
 
-def test_success_without_output_comes_only_once_the_task_succeeded(api: Api) -> None:
-    task_id = api.create_id("[[generating:0.15]][[null_output:2]]")
+def test_success_without_output_comes_only_once_the_task_succeeded(api: Api, clock: Clock) -> None:
+    task_id = api.create_id("[[generating:60]][[null_output:2]]")
     assert api.record(task_id)["status"] == "generating"
-    records = []
-    while len(records) < 3:
-        record = api.record(task_id)
-        records += [record] if record["status"] == "success" else []
+    clock.forward(60)
+    records = [api.record(task_id) for _ in range(3)]
+    assert {record["status"] for record in records} == {"success"}
     assert [bool(record["output"]) for record in records] == [False, False, True]
 
 
@@ -185,15 +186,14 @@ def test_members_of_an_answer_can_be_set_and_removed(api: Api) -> None:
     assert "createTime" not in record
 
 
-def test_settlement_can_be_asked_for_any_task(api: Api) -> None:
-    named, unnamed = api.create_id("[[settle:150.5:0.2]]"), api.create_id("[[settle]]")
+def test_settlement_can_be_asked_for_any_task(api: Api, clock: Clock) -> None:
+    named, unnamed = api.create_id("[[settle:150.5:60]]"), api.create_id("[[settle]]")
     api.emulator.add_fault("settle", credits=1, seconds=0)
     scripted = api.create_id()
     assert api.record(named)["creditsUsed"] == 200
     assert api.record(scripted)["creditsUsed"] == 1
-    assert api.emulator.bill()["tasks"][1]["taskId"] == unnamed
-    time.sleep(0.25)
-    assert api.record(named)["creditsUsed"] == 150.5
+    clock.forward(60)
+    assert [api.record(task_id)["creditsUsed"] for task_id in (named, unnamed)] == [150.5, 201]
 
 
 def test_a_script_may_fail_tasks_with_codes_texts_and_shapes(api: Api) -> None:

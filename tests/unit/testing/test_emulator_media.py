@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import http.client
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,10 @@ import requests
 import seedance_provider.testing
 
 if TYPE_CHECKING:
-    from .conftest import Api  # type: ignore[import-not-found]
+    from .conftest import Api, Clock  # type: ignore[import-not-found]
 
 MEDIA = Path(seedance_provider.testing.__file__).parent / "media"
 AGENT = {"User-Agent": "Mozilla/5.0"}
-
-
-def options(**settings: Any) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("emulator", [settings], indirect=True)
 
 
 def output_of(api: Api, **inputs: Any) -> dict[str, Any]:
@@ -124,18 +119,16 @@ def test_the_signed_put_wants_the_announced_type_the_signature_and_a_length(api:
     assert put(upload, data=iter([b"chunk"])).status_code == 411  # type: ignore[arg-type]
 
 
-@options(upload_expiry_seconds=0.05)
-def test_a_signed_url_expires(api: Api) -> None:
+def test_a_signed_url_expires(api: Api, clock: Clock) -> None:
     upload = announce(api)
-    time.sleep(0.1)
+    clock.forward(901)
     assert "expired" in put(upload).text
 
 
-@options(asset_ttl_seconds=0.1)
-def test_uploaded_files_vanish(api: Api) -> None:
+def test_uploaded_files_vanish_after_a_day(api: Api, clock: Clock) -> None:
     upload = announce(api)
     put(upload)
-    time.sleep(0.15)
+    clock.forward(86_401)
     assert requests.get(upload["url"], headers=AGENT, timeout=5).status_code == 404
 
 
