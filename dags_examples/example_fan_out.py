@@ -1,0 +1,64 @@
+"""One video per prompt, in parallel, however many prompts there are today.
+
+What it shows: dynamic task mapping with ``SeedanceGenerateVideoOperator``, which creates a video and waits for it in
+one task instance: a refused prompt fails one instance and no other. Each instance is named by its prompt
+(``map_index_template``). The last task runs whatever happened and lists the videos that exist.
+
+What it costs: one video per prompt, here three of 5 seconds at 720p with ``seedance2-fast``, 140 credits each on the
+vendor's public price list; nothing against the emulator.
+
+Many prompts: an account runs only so many tasks at once (the vendor's samples say 3 or 5). One more is refused, not
+queued and not charged; the instance then waits for a slot, deferred, for up to ``slot_timeout``. Better is not to ask
+too early. Make a pool as large as your limit, in which deferred tasks keep their slots, and add ``pool="seedance"`` to
+``partial(...)``:
+
+    airflow pools set seedance 5 "Seedance slots" --include-deferred
+
+What to look at in the UI: the mapped instances of ``make_video``, named by their prompts.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, TriggerRule, task
+
+from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
+
+with DAG(
+    dag_id="seedance_fan_out",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    schedule=None,
+    catchup=False,
+    tags=["seedance", "example"],
+    doc_md=__doc__,
+):
+
+    @task
+    def list_shots() -> list[dict[str, Any]]:
+        """Stand in for a query: the inputs of each video. Each item of this list costs money."""
+        prompts = ("A lighthouse at dawn", "A tram in the rain", "A kite over dunes")
+        return [
+            {"prompt": prompt, "duration": 5, "outputResolution": "720p", "aspectRatio": "16:9"} for prompt in prompts
+        ]
+
+    # Also fine: .expand_kwargs(...) over dicts with "inputs" and "model", to choose the model per shot.
+    make_video = SeedanceGenerateVideoOperator.partial(
+        task_id="make_video",
+        model="seedance2-fast",
+        submit_policy="safe",
+        # From Airflow 3.3 on a retry continues with the video of the try before. Older versions cannot remember it and
+        # would pay again.
+        retries=0,
+        map_index_template="{{ task.inputs['prompt'] }}",
+    ).expand(inputs=list_shots())
+
+    @task(trigger_rule=TriggerRule.ALL_DONE)
+    def list_videos(videos: Any) -> list[str]:
+        """List what there is: shots that failed are missing."""
+        found = [url for urls in videos for url in urls]
+        print(f"{len(found)} videos:", *found, sep="\n")
+        return found
+
+    list_videos(make_video.output)

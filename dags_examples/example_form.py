@@ -1,0 +1,86 @@
+"""A form in the Airflow UI that makes a video: for people who do not write DAGs.
+
+What it shows: ``Param`` turns into a form with choices, limits and help, checked before the run starts, that is before
+anything is spent. The values reach the API with their types: ``inputs`` may be a text that renders to a JSON object,
+and ``tojson`` keeps 5 a number, false a boolean and every prompt a text. (``render_template_as_native_obj=True`` on the
+DAG would do it for single values, but it would also turn the prompt "1984" into a number, which the API refuses.)
+
+What it costs: the price depends on the choices. On the vendor's public price list a second of video is 7.5 to 90
+credits with these models and resolutions, so the form allows 38 to 1,350 credits (about 0.20 to 7 US dollars) per run;
+nothing against the emulator. The form's limits are a way to cap that.
+
+What to look at in the UI: the "Trigger" dialog, and "Rendered Templates" of ``create_video`` for what was sent.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from airflow.providers.common.compat.sdk import DAG, Param
+
+from seedance_provider.operators.seedance import SeedanceCreateTaskOperator
+from seedance_provider.sensors.seedance import SeedanceTaskSensor
+
+with DAG(
+    dag_id="seedance_form",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    schedule=None,
+    catchup=False,
+    params={
+        "prompt": Param(
+            "A paper boat on a stream, seen from above",
+            type="string",
+            minLength=1,
+            maxLength=4000,
+            title="Prompt",
+            description_md="What happens, where, and how the camera sees it. **No personal data**: it is sent to a "
+            "third party.",
+        ),
+        "model": Param(
+            "seedance2.0-mini",
+            type="string",
+            enum=["seedance2.0-mini", "seedance2-fast", "seedance-20"],
+            values_display={
+                "seedance2.0-mini": "Mini: cheapest",
+                "seedance2-fast": "Fast",
+                "seedance-20": "Pro: best",
+            },
+            title="Model",
+        ),
+        "duration": Param(
+            5,
+            type="integer",
+            minimum=4,
+            maximum=15,
+            title="Seconds",
+            description_md="4 to 15. The price grows with it.",
+        ),
+        "resolution": Param(
+            "480p",
+            type="string",
+            enum=["480p", "720p", "1080p"],
+            title="Resolution",
+            description_md="`1080p` is for the model **Pro** only; others fail before anything is spent.",
+        ),
+        "aspect_ratio": Param("16:9", type="string", enum=["16:9", "9:16", "1:1", "4:3", "3:4", "21:9"], title="Shape"),
+        "sound": Param(True, type="boolean", title="With sound"),
+    },
+    tags=["seedance", "example"],
+    doc_md=__doc__,
+):
+    create_video = SeedanceCreateTaskOperator(
+        task_id="create_video",
+        model="{{ params.model }}",
+        inputs="""{{ {
+            "prompt": params.prompt,
+            "duration": params.duration,
+            "outputResolution": params.resolution,
+            "aspectRatio": params.aspect_ratio,
+            "generate_audio": params.sound,
+        } | tojson }}""",
+    )
+
+    wait_for_video = SeedanceTaskSensor(
+        task_id="wait_for_video",
+        seedance_task_id=create_video.output,
+    )

@@ -1,0 +1,55 @@
+"""Bring a picture to life: the video opens with one picture and closes with another.
+
+What it shows: the field names of today's API. ``imageUrls`` lists pictures that the vendor fetches, so they must be
+readable without a login. ``mode`` says what they are for: "keyframe" makes the first one the opening and the second
+one the closing frame; "reference" only borrows their style or subject. Say it: with three or more pictures the models
+differ in what they assume, and "keyframe" ignores all pictures but two.
+
+The API ignores a field it does not know and bills the default instead. Old names (``resolution``, ``ratio``, ``urls``,
+``imageUrl``) are such fields today.
+
+What it costs: 200 credits (about one US dollar) for 5 seconds at 720p on the vendor's public price list, with or
+without pictures; nothing against the emulator, which does not fetch them. A picture that cannot be fetched or fails the
+vendor's review ends in ``fail`` with the code ``asset_review_failed`` within seconds.
+
+What to look at in the UI: the record in the XCom ``seedance_task`` of ``wait_for_video`` has size, seed and last frame.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from airflow.providers.common.compat.sdk import DAG
+
+from seedance_provider.operators.seedance import SeedanceCreateTaskOperator
+from seedance_provider.sensors.seedance import SeedanceTaskSensor
+
+with DAG(
+    dag_id="seedance_image_to_video",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    schedule=None,
+    catchup=False,
+    tags=["seedance", "example"],
+    doc_md=__doc__,
+):
+    create_video = SeedanceCreateTaskOperator(
+        task_id="create_video",
+        model="seedance-20",
+        inputs={
+            "prompt": "The shop fills with people during the day, then empties; the camera does not move",
+            "imageUrls": [
+                "https://media.example.com/shop/morning.png",
+                "https://media.example.com/shop/evening.png",
+            ],
+            "mode": "keyframe",
+            "duration": 5,
+            "outputResolution": "720p",
+            "aspectRatio": "16:9",
+            "generate_audio": False,
+        },
+    )
+
+    wait_for_video = SeedanceTaskSensor(
+        task_id="wait_for_video",
+        seedance_task_id=create_video.output,
+    )

@@ -1,0 +1,333 @@
+"""Every example DAG, run as it is by Airflow's own ``dag.test()`` against an emulator over HTTP."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seedance_provider.testing import Emulator
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"
+OURS = (str(EXAMPLES), str(EXAMPLES.parent / "seedance_provider"))
+
+
+class Run:
+    """A finished DAG run."""
+
+    def __init__(self, dag_run: Any) -> None:
+        self.state = str(dag_run.state)
+        self._instances = {(ti.task_id, ti.map_index): ti for ti in dag_run.get_task_instances()}
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of each task; of a mapped one by ``task_id[map_index]``."""
+        return {
+            task_id if map_index < 0 else f"{task_id}[{map_index}]": str(ti.state)
+            for (task_id, map_index), ti in self._instances.items()
+        }
+
+    def instance(self, task_id: str, map_index: int = -1) -> Any:
+        return self._instances[task_id, map_index]
+
+    def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        return self.instance(task_id, map_index).xcom_pull(task_ids=task_id, key=key, map_indexes=map_index)
+
+
+@pytest.fixture
+def examples(airflow_database: Path) -> Any:
+    """A fresh DagBag of the examples, so that a test may change a DAG."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # Airflow 2.11
+        from airflow.models.dagbag import DagBag
+    return DagBag(str(EXAMPLES))
+
+
+@pytest.fixture
+def run(examples: Any, seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Runs an example to its end; warnings that come from our files are errors."""
+    # What a user would set to make every sensor look more often. The examples themselves stay as they are.
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__POLL_INTERVAL", "0.1")
+
+    def run(dag_id: str, conf: dict[str, Any] | None = None, **options: Any) -> Run:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            dag_run = examples.dags[dag_id].test(run_conf=conf, **options)
+        assert [str(warning.message) for warning in caught if warning.filename.startswith(OURS)] == []
+        return Run(dag_run)
+
+    return run
+
+
+def assert_is_a_video(url: str) -> None:
+    answer = requests.get(url, headers={"User-Agent": "test"}, timeout=5)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "video/mp4"
+    assert answer.content[4:8] == b"ftyp"
+
+
+def created(emulator: Emulator) -> int:
+    return int(emulator.bill()["tasks_created"])
+
+
+def test_every_example_has_a_test_that_runs_it():
+    stems = [path.stem.removeprefix("example_") for path in EXAMPLES.glob("*.py")]
+    tests = [name for name in globals() if name.startswith("test_")]
+
+    assert stems
+    assert [stem for stem in stems if not any(name.startswith(f"test_{stem}_") for name in tests)] == []
+
+
+def test_the_examples_import_without_errors_and_without_warnings(examples):
+    assert examples.import_errors == {}
+    assert examples.captured_warnings == {}
+    assert len(examples.dags) == len(list(EXAMPLES.glob("*.py")))
+    for dag_id, dag in examples.dags.items():
+        assert dag_id.startswith("seedance_")
+        for chapter in ("What it shows:", "What it costs:", "What to look at in the UI:"):
+            assert chapter in dag.doc_md
+        assert dag.catchup is False
+
+
+def test_create_and_wait_buys_one_video_waits_deferred_and_hands_the_url_on(run, seedance_emulator):
+    # However slow this machine is, the sensor's first look finds the task running: so it defers.
+    seedance_emulator.add_fault("status_word", word="generating")
+
+    finished = run("seedance_create_and_wait")
+
+    assert finished.state == "success"
+    (url,) = finished.xcom("show_video_urls")
+    assert_is_a_video(url)
+    assert seedance_emulator.counts("recordInfo")["fault:status_word"] == 1
+    assert finished.xcom("wait_for_video") == [url]
+    record = finished.xcom("wait_for_video", "seedance_task")
+    assert (
+        record["seedance_task_id"] == finished.xcom("create_video") == finished.xcom("create_video", "seedance_task_id")
+    )
+    assert record["status"] == "success"
+    bill = seedance_emulator.bill()
+    assert (bill["tasks_created"], bill["credits_spent"]) == (1, 200)
+    assert bill["tasks"][0]["prompt"] == "A sunset over the ocean"
+
+
+@pytest.mark.seedance_emulator(dialect="seed")
+def test_create_and_wait_runs_against_the_first_generation_of_the_api_too(run, seedance_emulator):
+    finished = run("seedance_create_and_wait")
+
+    assert finished.state == "success"
+    assert_is_a_video(finished.xcom("show_video_urls")[0])
+    assert created(seedance_emulator) == 1
+
+
+def test_daily_writes_the_day_into_the_prompt(run, seedance_emulator):
+    finished = run("seedance_daily")
+
+    assert finished.state == "success"
+    day = finished.instance("create_video").dag_run.logical_date.date().isoformat()
+    assert f"reads {day} turns over" in seedance_emulator.bill()["tasks"][0]["prompt"]
+    assert created(seedance_emulator) == 1
+
+
+def test_daily_runs_without_a_logical_date(run, examples, seedance_emulator):
+    if "logical_date" not in inspect.signature(examples.dags["seedance_daily"].test).parameters:
+        pytest.skip("every run of Airflow 2 has a logical date")
+
+    finished = run("seedance_daily", logical_date=None)
+
+    assert finished.state == "success"
+    day = finished.instance("create_video").dag_run.run_after.date().isoformat()
+    assert f"reads {day} turns over" in seedance_emulator.bill()["tasks"][0]["prompt"]
+
+
+def test_daily_does_not_pay_a_second_time_when_the_fate_of_a_request_is_unknown(run, seedance_emulator):
+    seedance_emulator.add_fault("reset", accept=True)
+
+    finished = run("seedance_daily")
+
+    assert finished.states == {"create_video": "failed", "wait_for_video": "upstream_failed"}
+    assert finished.instance("create_video").try_number == 1
+    assert created(seedance_emulator) == 1
+
+
+def test_fan_out_makes_each_shot_once_under_its_prompt(run, seedance_emulator):
+    finished = run("seedance_fan_out")
+
+    assert finished.state == "success"
+    prompts = ["A lighthouse at dawn", "A tram in the rain", "A kite over dunes"]
+    assert [finished.instance("make_video", index).rendered_map_index for index in range(3)] == prompts
+    assert sorted(task["prompt"] for task in seedance_emulator.bill()["tasks"]) == sorted(prompts)
+    videos = finished.xcom("list_videos")
+    assert len(set(videos)) == 3
+    for url in videos:
+        assert_is_a_video(url)
+
+
+def test_fan_out_loses_only_the_shot_that_failed(run, seedance_emulator):
+    seedance_emulator.add_fault("fail", code="2038", match={"prompt": "tram"})
+
+    finished = run("seedance_fan_out")
+
+    assert [finished.states[f"make_video[{index}]"] for index in range(3)] == ["success", "failed", "success"]
+    assert len(finished.xcom("list_videos")) == 2
+    assert created(seedance_emulator) == 3
+
+
+def test_fan_out_waits_for_a_slot_without_spending_a_retry(run, examples, seedance_emulator):
+    seedance_emulator.add_fault("rate_limit", limit=5, current=5)
+    examples.dags["seedance_fan_out"].get_task("make_video").partial_kwargs["slot_poll_interval"] = 0.1
+
+    finished = run("seedance_fan_out")
+
+    assert finished.state == "success"
+    assert [finished.instance("make_video", index).try_number for index in range(3)] == [1, 1, 1]
+    assert len(finished.xcom("list_videos")) == created(seedance_emulator) == 3
+    assert seedance_emulator.counts() == {"fault:rate_limit": 1, "created": 3}
+
+
+def test_image_to_video_sends_todays_field_names(run, seedance_emulator):
+    finished = run("seedance_image_to_video")
+
+    assert finished.state == "success"
+    record = finished.xcom("wait_for_video", "seedance_task")
+    assert (record["outputs"][0]["width"], record["outputs"][0]["height"]) == (1280, 720)
+    assert_is_a_video(finished.xcom("wait_for_video")[0])
+    assert created(seedance_emulator) == 1
+
+
+def test_chain_shots_opens_the_second_with_the_last_frame_of_the_first(run, seedance_emulator):
+    finished = run("seedance_chain_shots")
+
+    assert finished.state == "success"
+    frame = finished.xcom("wait_for_shot_1", "seedance_task")["outputs"][0]["last_frame_image"]
+    assert frame
+    orders = [task.order for task in seedance_emulator.server.ledger.tasks.values()]
+    assert orders[0].references.images == []
+    assert orders[1].references.images == [frame]
+    picture = requests.get(frame, headers={"User-Agent": "test"}, timeout=5)
+    assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/png")
+    assert_is_a_video(finished.xcom("wait_for_shot_2")[0])
+
+
+def test_chain_shots_stops_before_it_pays_for_a_shot_that_has_nothing_to_open_with(run, seedance_emulator):
+    seedance_emulator.add_fault(
+        "members", set={"output": [{"url": f"{seedance_emulator.url}/videos/a.mp4"}]}, times=None
+    )
+
+    finished = run("seedance_chain_shots")
+
+    assert finished.states["last_frame_1"] == "failed"
+    assert created(seedance_emulator) == 1
+
+
+def test_failure_handling_publishes_the_video_if_there_is_one(run):
+    finished = run("seedance_failure_handling")
+
+    assert finished.state == "success"
+    assert finished.states["publish_video"] == "success"
+    assert finished.states["use_stock_video"] == "skipped"
+    assert_is_a_video(finished.xcom("publish_video"))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "failed_task", "said"),
+    [
+        ("A sunset [[fail:2038]]", "wait_for_video", "Change the prompt or the media: "),
+        ("A sunset [[createTask:403]]", "create_video", "Seedance denied access"),
+        ("A sunset [[createTask:400]]", "create_video", "Change the inputs: "),
+        ("A sunset [[createTask:500]]", "create_video", "a video may or may not have been bought"),
+    ],
+)
+def test_failure_handling_goes_on_without_a_video(run, capsys, prompt, failed_task, said):
+    finished = run("seedance_failure_handling", {"prompt": prompt})
+
+    assert_went_on_without(finished, failed_task)
+    assert said in told(capsys, failed_task)
+
+
+def test_failure_handling_says_how_many_credits_are_needed(run, seedance_emulator, capsys):
+    seedance_emulator.put_account(credits=100)
+
+    finished = run("seedance_failure_handling")
+
+    assert_went_on_without(finished, "create_video")
+    assert "200 needed, 100 there" in told(capsys, "create_video")
+    assert created(seedance_emulator) == 0
+
+
+def test_failure_handling_keeps_the_id_of_a_video_that_takes_too_long(run, examples, seedance_emulator, capsys):
+    seedance_emulator.add_fault("times", generating=3600.0)
+    examples.dags["seedance_failure_handling"].get_task("wait_for_video").timeout = 0.5
+
+    finished = run("seedance_failure_handling")
+
+    assert_went_on_without(finished, "wait_for_video")
+    assert f"task {finished.xcom('create_video')} still runs and is paid" in told(capsys, "wait_for_video")
+
+
+def assert_went_on_without(finished: Run, failed_task: str) -> None:
+    assert finished.state == "success"
+    assert finished.states[failed_task] == "failed"
+    assert finished.instance(failed_task).try_number == 1  # no retry was spent on what cannot get better
+    assert finished.states["publish_video"] == "upstream_failed"
+    assert finished.states["use_stock_video"] == finished.states["finish"] == "success"
+
+
+def told(capsys: pytest.CaptureFixture[str], task_id: str) -> str:
+    """What the callback of a task printed."""
+    start = f"seedance_failure_handling.{task_id} failed. "
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if start in line]
+    return line
+
+
+def test_form_sends_its_defaults_with_their_types(run, seedance_emulator):
+    finished = run("seedance_form")
+
+    assert finished.state == "success"
+    (task,) = seedance_emulator.server.ledger.tasks.values()
+    assert task.order.model == "seedance2.0-mini"
+    assert task.order.inputs == {
+        "prompt": "A paper boat on a stream, seen from above",
+        "duration": 5,
+        "outputResolution": "480p",
+        "aspectRatio": "16:9",
+        "generate_audio": True,
+    }
+    assert_is_a_video(finished.xcom("wait_for_video")[0])
+
+
+def test_form_sends_what_was_filled_in_with_its_types(run, seedance_emulator):
+    form = {
+        "prompt": "1984",
+        "model": "seedance-20",
+        "duration": 4,
+        "resolution": "1080p",
+        "aspect_ratio": "9:16",
+        "sound": False,
+    }
+
+    finished = run("seedance_form", form)
+
+    assert finished.state == "success"
+    (task,) = seedance_emulator.server.ledger.tasks.values()
+    assert task.order.inputs == {
+        "prompt": "1984",
+        "duration": 4,
+        "outputResolution": "1080p",
+        "aspectRatio": "9:16",
+        "generate_audio": False,
+    }
+
+
+def test_form_with_a_resolution_its_model_refuses_costs_nothing(run, seedance_emulator):
+    finished = run("seedance_form", {"resolution": "1080p"})
+
+    assert finished.states["create_video"] == "failed"
+    assert created(seedance_emulator) == 0
