@@ -269,9 +269,11 @@ def wait(
                     return (yield from _settled(call, result, log))
                 brief = True
                 pause = policy.OUTPUT_GRACE_INTERVAL
-                missing_output_since = missing_output_since or clock()
-                if clock() - missing_output_since >= policy.OUTPUT_GRACE:
-                    raise _output_missing(record, seedance_task_id)
+                if missing_output_since is None:
+                    missing_output_since = clock()
+                # At the deadline too: it is not a task that still runs.
+                if clock() >= min(missing_output_since + policy.OUTPUT_GRACE, deadline):
+                    raise _output_missing(record, seedance_task_id, clock() - missing_output_since)
         now = clock()
         if now >= deadline:
             raise _timed_out(seedance_task_id, last_status, deadline - started_at, problem) from problem
@@ -323,10 +325,10 @@ def _settled(call: calls.Call[Mapping[str, Any]], record: TaskRecord, log: AnyLo
     return record if again.credits_used is None else record.model_copy(update={"credits_used": again.credits_used})
 
 
-def _output_missing(record: Mapping[str, Any], seedance_task_id: str) -> SeedanceOutputMissingError:
+def _output_missing(record: Mapping[str, Any], seedance_task_id: str, seconds: float) -> SeedanceOutputMissingError:
     return SeedanceOutputMissingError(
-        f"Task {seedance_task_id} says success but lists no usable URL, and has done so for {policy.OUTPUT_GRACE:.0f} "
-        f"s. It was paid for: look again later with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}), or ask "
+        f"Task {seedance_task_id} says success but lists no usable URL, and has done so for {seconds:.0f} s. It was "
+        f"paid for: look again later with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}), or ask "
         "the vendor's support with this id",
         record=parse_task(record, seedance_task_id=seedance_task_id),
         seedance_task_id=seedance_task_id,
