@@ -5,6 +5,7 @@ An event is plain JSON: a trigger runs in another process than the task and its 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
@@ -47,20 +48,31 @@ class TaskEvent:
         :return: The event; one of status ``error`` for a payload that this version does not know, since only a known
             success may pass.
         """
-        if (
-            isinstance(payload, Mapping)
-            and payload.get("status") in get_args(EventStatus)
-            and isinstance(payload.get(_REQUIRED[payload["status"]]), Mapping)
-        ):
+        status: Any = payload.get("status") if isinstance(payload, Mapping) else None
+        if status in get_args(EventStatus) and _is_complete(status, payload.get(_REQUIRED[status])):
+            carry = payload.get("carry")
             return cls(
-                payload["status"],
+                status,
                 str(payload.get("seedance_task_id") or ""),
-                payload.get("record"),
-                payload.get("error"),
-                dict(payload.get("carry") or {}),
+                payload["record"] if status == "success" else None,
+                payload["error"] if status == "error" else None,
+                dict(carry) if isinstance(carry, Mapping) else {},
             )
         error = exceptions.SeedanceError(f"The trigger fired an event that cannot be read: {payload!r:.500}")
         return cls("error", "", error=error_to_json(error))
+
+
+def _is_complete(status: EventStatus, member: Any) -> bool:
+    if not isinstance(member, Mapping):
+        return False
+    if status == "success":
+        from seedance_provider.api.models import TaskRecord
+
+        try:
+            TaskRecord.model_validate(member)
+        except ValueError:
+            return False
+    return True
 
 
 def error_to_json(error: exceptions.SeedanceError) -> dict[str, Any]:
@@ -85,7 +97,9 @@ def error_from_json(payload: Mapping[str, Any]) -> exceptions.SeedanceError:
     details = payload.get("details")
     for name, value in details.items() if isinstance(details, Mapping) else ():
         if name in vars(error):
-            setattr(error, name, _rich(name, value))
+            # What cannot be read stays unknown: the error itself is what matters.
+            with contextlib.suppress(TypeError, ValueError, ArithmeticError):
+                setattr(error, name, _rich(name, value))
     return error
 
 
