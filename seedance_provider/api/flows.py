@@ -41,9 +41,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this request and give back the :class:`~seedance_provider.api.calls.Reply`."""
+    """Send this request and give back the :class:`~seedance_provider.api.calls.Reply`.
+
+    :param request: What to send.
+    :param deadline: A time, epoch seconds, beyond which it must not wait for its turn; None if there is none.
+    """
 
     request: calls.Request
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +234,7 @@ def wait(
     :raises SeedanceError: for an answer that trying again cannot change (400, 401, 402, 403, 404); carries the id.
     """
     call = calls.get_task(seedance_task_id)
+    send = Send(call.request, deadline)
     failures = 0
     problem: SeedanceError | None = None
     missing_output_since: float | None = None
@@ -242,7 +248,7 @@ def wait(
         brief = False
         pause = 0.0
         try:
-            record = yield from _exchange(call)
+            record = yield from _exchange(call, send)
         except _PASSING_OR_NOT_FOUND as error:
             if isinstance(error, SeedanceTaskNotFoundError) and clock() - started_at > policy.NOT_FOUND_GRACE:
                 raise
@@ -282,9 +288,9 @@ def wait(
         yield Sleep(min(pause, deadline - now), brief, last_status)
 
 
-def _exchange(call: calls.Call[T]) -> Flow[T]:
+def _exchange(call: calls.Call[T], send: Send | None = None) -> Flow[T]:
     """Send a call that is safe to repeat; a key that was rotated meanwhile is picked up once."""
-    send = Send(call.request)
+    send = send or Send(call.request)
     try:
         return call.read((yield send))
     except SeedanceAuthenticationError:

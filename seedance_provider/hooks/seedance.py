@@ -112,7 +112,7 @@ class SeedanceHook(BaseHook):
         """
         from seedance_provider.transport.sync import SyncTransport
 
-        return SyncTransport(self.settings, self._read_settings).drive(flow, sleep)
+        return SyncTransport(self.settings, self._read_settings, self.log).drive(flow, sleep)
 
     def create_task(self, model: str, inputs: Mapping[str, Any], *, callback_url: str | None = None) -> str:
         """Submit a task. Costs credits as soon as the API accepts it; it cannot be cancelled.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 USER_AGENT = f"airflow-provider-seedance/{__version__}"
 """The edge refuses requests with a library's default User-Agent (contract 1)."""
+SLOW_TURN = 5.0
+"""Seconds of waiting for a turn from which on a waiter is told."""
 MAX_BODY = 1024 * 1024
 """Bytes read of an answer; records have a few hundred."""
 
@@ -40,6 +42,22 @@ def make_reply(status: int, headers: Mapping[str, str], body: bytes, settings: S
         body=body.replace(key, b"***") if key in body else body,
         retry_after=retry_after_seconds(retry_after, time.time()) if retry_after else None,
     )
+
+
+def slow_turn(settings: SeedanceSettings, delay: float) -> str | None:
+    """What to tell a waiter about a wait for its turn; None if it is too short to mention.
+
+    :param settings: The connection.
+    :param delay: Seconds until its turn.
+    """
+    if delay < SLOW_TURN:
+        return None
+    why = (
+        f"requests_per_minute={settings.requests_per_minute:g} of the connection is shared by all that wait here"
+        if settings.requests_per_minute
+        else "Seedance asked for fewer requests"
+    )
+    return f"Looking less often, the next time in {delay:.0f} s: {why}"
 
 
 def ca_bundle() -> str:

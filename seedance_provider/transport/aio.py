@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -15,11 +17,12 @@ from yarl import URL
 
 from seedance_provider.api.flows import RenewKey, Send, Sleep
 from seedance_provider.exceptions import SeedanceTransportError
-from seedance_provider.transport import MAX_BODY, authorization, ca_bundle, make_reply, request_headers
+from seedance_provider.transport import MAX_BODY, authorization, ca_bundle, make_reply, request_headers, slow_turn
+from seedance_provider.transport.pace import latest_turn, pace_of
 
 if TYPE_CHECKING:
-    from seedance_provider.api.calls import Reply, Request
-    from seedance_provider.api.flows import Flow
+    from seedance_provider.api.calls import Reply
+    from seedance_provider.api.flows import AnyLogger, Flow
     from seedance_provider.connection import SeedanceSettings
 
 T = TypeVar("T")
@@ -87,16 +90,21 @@ class AioTransport:
     :param session: From :func:`shared_session`.
     :param settings: Where and how to send.
     :param renew: Reads the connection again, for when the key was refused.
+    :param log: Told, once, of a long wait for a turn.
     """
+
+    __slots__ = ("_headers", "_log", "_pace", "_renew", "_session", "_settings", "_timeout", "_url")
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
         settings: SeedanceSettings,
         renew: Callable[[], Awaitable[SeedanceSettings]],
+        log: AnyLogger = logging.getLogger(__name__),
     ) -> None:
         self._session = session
         self._renew = renew
+        self._log: AnyLogger | None = log
         self._use(settings)
 
     def _use(self, settings: SeedanceSettings) -> None:
@@ -106,7 +114,8 @@ class AioTransport:
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=settings.connect_timeout, sock_read=settings.read_timeout
         )
-        self._urls: dict[str, URL] = {}
+        self._pace = pace_of(settings)
+        self._url: tuple[str, URL] | None = None
 
     async def drive(self, flow: Flow[T]) -> T:
         """Run a flow to its end.
@@ -120,18 +129,18 @@ class AioTransport:
             while True:
                 if isinstance(step, Send):
                     try:
-                        reply = await self._send(step.request)
+                        reply = await self._send(step)
                     except SeedanceTransportError as error:
                         step = flow.throw(error)
                     else:
                         step = flow.send(reply)
+                elif isinstance(step, Sleep):
+                    await asyncio.sleep(step.seconds)
+                    step = next(flow)
                 elif isinstance(step, RenewKey):
                     before = self._settings
                     self._use(await self._renew())
                     step = flow.send(self._settings.api_key != before.api_key)
-                elif isinstance(step, Sleep):
-                    await asyncio.sleep(step.seconds)
-                    step = next(flow)
                 else:
                     raise TypeError(f"{type(step).__name__} is for a worker")
         except StopIteration as stop:
@@ -140,14 +149,20 @@ class AioTransport:
         finally:
             flow.close()
 
-    async def _send(self, request: Request) -> Reply:
-        url = self._urls.get(request.path)
-        if url is None:
-            url = self._urls[request.path] = URL(self._settings.base_url + request.path, encoded=True)
+    async def _send(self, step: Send) -> Reply:
+        request = step.request
+        if self._pace.limits(now := time.monotonic()):
+            delay = self._pace.turn(now, latest_turn(step.deadline))
+            if self._log is not None and (text := slow_turn(self._settings, delay)):
+                self._log.info(text)
+                self._log = None
+            await asyncio.sleep(delay)
+        if self._url is None or self._url[0] != request.path:
+            self._url = (request.path, URL(self._settings.base_url + request.path, encoded=True))
         try:
             response = await self._session.request(
                 request.method,
-                url,
+                self._url[1],
                 data=request.body,
                 headers=self._headers,
                 allow_redirects=False,
@@ -156,7 +171,9 @@ class AioTransport:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise _transport_error(error, self._settings) from error
         async with response:
-            return make_reply(response.status, response.headers, await _read(response), self._settings)
+            reply = make_reply(response.status, response.headers, await _read(response), self._settings)
+        self._pace.note(time.monotonic(), request.method, reply)
+        return reply
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -11,12 +12,13 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from seedance_provider.api.flows import Put, RenewKey, Send, Sleep
 from seedance_provider.exceptions import SeedanceServerError, SeedanceTransportError
-from seedance_provider.transport import MAX_BODY, authorization, make_reply, request_headers
+from seedance_provider.transport import MAX_BODY, authorization, make_reply, request_headers, slow_turn
+from seedance_provider.transport.pace import latest_turn, pace_of
 from seedance_provider.uploads import SizedReader
 
 if TYPE_CHECKING:
-    from seedance_provider.api.calls import Reply, Request, UploadTicket
-    from seedance_provider.api.flows import Flow
+    from seedance_provider.api.calls import Reply, UploadTicket
+    from seedance_provider.api.flows import AnyLogger, Flow
     from seedance_provider.connection import SeedanceSettings
     from seedance_provider.uploads import Media
 
@@ -28,11 +30,18 @@ class SyncTransport:
 
     :param settings: Where and how to send.
     :param renew: Reads the connection again, for when the key was refused.
+    :param log: Told of a long wait for a turn.
     """
 
-    def __init__(self, settings: SeedanceSettings, renew: Callable[[], SeedanceSettings]) -> None:
+    def __init__(
+        self,
+        settings: SeedanceSettings,
+        renew: Callable[[], SeedanceSettings],
+        log: AnyLogger = logging.getLogger(__name__),
+    ) -> None:
         self._settings = settings
         self._renew = renew
+        self._log = log
 
     def drive(self, flow: Flow[T], sleep: Callable[[Sleep], None] | None = None) -> T:
         """Run a flow to its end.
@@ -49,7 +58,7 @@ class SyncTransport:
                     if isinstance(step, (Send, Put)):
                         try:
                             reply = (
-                                self._send(session, step.request)
+                                self._send(session, step)
                                 if isinstance(step, Send)
                                 else self._put(session, step.ticket, step.media)
                             )
@@ -72,14 +81,23 @@ class SyncTransport:
             finally:
                 flow.close()
 
-    def _send(self, session: requests.Session, request: Request) -> Reply:
+    def _send(self, session: requests.Session, step: Send) -> Reply:
+        request = step.request
+        pace = pace_of(self._settings)
+        if pace.limits(now := time.monotonic()):
+            delay = pace.turn(now, latest_turn(step.deadline))
+            if text := slow_turn(self._settings, delay):
+                self._log.info(text)
+            time.sleep(delay)
         headers = request_headers()
         if request.method != "GET":
             # On a connection kept from before, a close by the server looks like a request of unknown fate.
             headers["Connection"] = "close"
         # Given as auth, because requests lets .netrc override a header.
         url = self._settings.base_url + request.path
-        return self._exchange(session, request.method, url, request.body, headers, self._authorize)
+        reply = self._exchange(session, request.method, url, request.body, headers, self._authorize)
+        pace.note(time.monotonic(), request.method, reply)
+        return reply
 
     def _put(self, session: requests.Session, ticket: UploadTicket, media: Media) -> Reply:
         if ticket.upload_url.startswith("http://") and self._settings.base_url.startswith("https://"):

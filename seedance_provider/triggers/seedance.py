@@ -103,7 +103,7 @@ class SeedanceTaskTrigger(BaseTrigger):
             queue.release()
         try:
             async with shared_session(settings.base_url) as session:
-                record = await AioTransport(session, settings, self._read_settings).drive(flow)
+                record = await AioTransport(session, settings, self._read_settings, self.log).drive(flow)
         except SeedanceTaskFailedError:
             queue.release()
             raise
