@@ -220,8 +220,8 @@ class SeedanceHook(BaseHook):
         except exceptions.SeedancePermissionError as error:
             # The error's own text takes the task for one of another account.
             return False, (
-                f"Seedance denied access: {error.status_code} {error.message!r}. Ask the vendor's support to enable API "
-                "access for this account"
+                f"Seedance denied access: {error.status_code} {error.message!r}. Ask the vendor's support to enable "
+                "API access for this account"
             )
         except exceptions.SeedanceTransportError as error:
             return False, f"Seedance cannot be reached: {error}"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from seedance_provider.connection import SeedanceSettings
 
 T = TypeVar("T")
+module_log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 100
 KEEP_ALIVE_SECONDS = 60
@@ -100,7 +101,7 @@ class AioTransport:
         session: aiohttp.ClientSession,
         settings: SeedanceSettings,
         renew: Callable[[], Awaitable[SeedanceSettings]],
-        log: AnyLogger = logging.getLogger(__name__),
+        log: AnyLogger = module_log,
     ) -> None:
         self._session = session
         self._renew = renew

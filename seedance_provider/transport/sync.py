@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from seedance_provider.uploads import Media
 
 T = TypeVar("T")
+module_log = logging.getLogger(__name__)
 
 
 class SyncTransport:
@@ -37,7 +38,7 @@ class SyncTransport:
         self,
         settings: SeedanceSettings,
         renew: Callable[[], SeedanceSettings],
-        log: AnyLogger = logging.getLogger(__name__),
+        log: AnyLogger = module_log,
     ) -> None:
         self._settings = settings
         self._renew = renew
