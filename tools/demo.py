@@ -21,6 +21,11 @@ from seedance_provider.testing import Emulator
 DAGS_FOLDER = Path(__file__).resolve().parent.parent / "dags_examples"
 DAG_ID = "seedance_create_and_wait"
 SENSOR = "wait_for_video"
+SETTINGS = {
+    # The default schedule is made for videos that take minutes, the emulator's take seconds.
+    "AIRFLOW__SEEDANCE__POLL_INTERVAL": "2",
+    "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+}
 
 BEGAN = time.monotonic()
 
@@ -62,12 +67,13 @@ def show_result(airflow: LocalAirflow, emulator: Emulator, run_id: str) -> None:
     print()
     bill = emulator.bill()
     print(f"Video:     {video_size(urls[0]):,} bytes of MP4 at the first URL")
-    print(f"Bill:      {bill['created']} task created, {bill['credits_spent']} credits (of the emulator)")
+    print(f"Bill:      {bill['tasks_created']} task created, {bill['credits_spent']} credits (of the emulator)")
 
 
 def video_size(url: str) -> int:
     """Download a video; return its size in bytes. Anything else than an MP4 file is an error."""
-    answer = requests.get(url, timeout=30)
+    # The vendor's edge turns the default User-Agent of requests away, and so does the emulator.
+    answer = requests.get(url, headers={"User-Agent": "airflow-provider-seedance-demo"}, timeout=30)
     answer.raise_for_status()
     if answer.content[4:8] != b"ftyp":
         raise LocalAirflowError(f"{url} is no MP4 file: it begins with {answer.content[:12]!r}")
@@ -78,7 +84,7 @@ def run(*, keep_ui: bool) -> int:
     say(f"Airflow {version('apache-airflow')} and a Seedance emulator; nothing leaves this machine")
     with (
         Emulator(waiting_seconds=2, generating_seconds=6) as emulator,
-        LocalAirflow(DAGS_FOLDER, say=say, env={"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}) as airflow,
+        LocalAirflow(DAGS_FOLDER, say=say, env=SETTINGS) as airflow,
     ):
         airflow.add_connection("seedance_default", emulator.connection_json)
         run_id = airflow.trigger_dag(DAG_ID)
@@ -119,7 +125,7 @@ def main() -> int:
         return run(keep_ui=options.ui)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except LocalAirflowError as error:
+    except (LocalAirflowError, requests.RequestException) as error:
         print(error, file=sys.stderr)
         return 1
 

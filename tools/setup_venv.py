@@ -64,12 +64,13 @@ def set_up(venv: Path, kind: str) -> None:
 
 
 def _install_with_uv(python: Path, what: list[str]) -> bool:
-    pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "uv"]
+    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "uv"]
     if subprocess.run(pip, check=False).returncode != 0:
         return False
     # The system's certificates, as pip uses them, for machines behind a proxy that has its own.
     env = {"UV_SYSTEM_CERTS": "1", **os.environ}
-    uv = [python.parent / "uv", "pip", "install", "--python", python, *what]
+    # Bytecode at once, on all cores: else Airflow's four processes compile the same modules at their first start.
+    uv = [str(python.parent / "uv"), "pip", "install", "--compile-bytecode", "--python", str(python), *what]
     if not sys.stdout.isatty():
         uv.append("--quiet")
     return subprocess.run(uv, env=env, check=False).returncode == 0

@@ -1,0 +1,465 @@
+"""Kill -9 a real Airflow at every point of a submission, and count what that costs.
+
+    python tools/crash_harness.py                                  # every point, both submit policies, user actions
+    python tools/crash_harness.py --policy safe --point reply --point id_stored
+
+Airflow 3.3 (scheduler, LocalExecutor, triggerer, API server, DAG processor) runs against the emulator. Each case is a DAG
+with an account and a connection of its own, so its POSTs and its bill are its own. At the named point of the first try
+the task process writes down that it got there and sends SIGKILL to its supervisor (the executor's worker) and to
+itself, as when a machine is lost; the scheduler notices the missing heartbeat and starts the next try. The points
+are put into the task process by a ``pre_execute`` of the DAG below; the provider knows nothing of them.
+
+Ends with 1 if a case ends otherwise than the table in this file says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from local_airflow import LocalAirflow
+
+    from seedance_provider.testing import Emulator
+
+POLICIES = ("vendor", "safe")
+WAYS = ("generate", "create")
+POINTS = {
+    "before_intent": "before the POST, the intent not stored",
+    "after_intent": "before the POST, the intent stored",
+    "request_sent": "the request sent and accepted, the reply pending",
+    "reply": "the reply there, the id not stored",
+    "id_stored": "the id stored, not yet deferred",
+    "deferred": "deferred: the triggerer killed and started again",
+    "resuming": "the event read, in execute_complete",
+}
+#: A retry cannot tell these apart: it finds an intent without an id.
+UNDECIDABLE = ("after_intent", "request_sent", "reply")
+ACTIONS = {
+    "clear_finished": "a finished task is cleared",
+    "clear_deferred": "a deferred task is cleared",
+    "clear_running": "a task that waits on the worker is cleared",
+    "mark_failed": "a deferred task is marked failed",
+    "changed_inputs": "killed with the id stored; the retry renders other inputs",
+}
+#: Lines of a task's log that tell the story of a case.
+TELLING = (
+    "Continuing with task",
+    "never reported its answer",
+    "belongs to a run before",
+    "was made from other inputs",
+    "sends createTask again",
+    "cannot be cancelled",
+)
+# A lost worker is noticed by its missing heartbeats: after five minutes by default, here after seconds. A triggerer
+# that misses its own leaves its triggers to the next one.
+ENVIRONMENT = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+}
+PENDING_SECONDS = 15  # how long the emulator keeps a reply back: the kill comes as soon as the task is on the bill
+LONG_SECONDS = 30  # a generation that outlasts the starts of the tasks around it
+TIMEOUT = 600  # for one DAG run on a busy machine
+
+BEGAN = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One DAG: one wanted video (or, after a user's clear, two).
+
+    :param name: The DAG's id, and the account's and the connection's.
+    :param point: Where the first try is killed, a key of `POINTS`; or a key of `ACTIONS`.
+    :param way: ``generate``, or ``create`` for SeedanceCreateTaskOperator and a sensor.
+    """
+
+    name: str
+    point: str
+    way: str = "generate"
+    policy: str = "safe"
+
+    @property
+    def last_task(self) -> str:
+        return "generate" if self.way == "generate" else "wait"
+
+    @property
+    def killed_task(self) -> str:
+        """Of create and sensor, the one that is there at the point."""
+        return self.last_task if self.point in ("resuming", "deferred") else self.way
+
+    @property
+    def kill_point(self) -> str | None:
+        """Where the task process kills itself, if it does."""
+        if self.point == "changed_inputs":
+            return "id_stored"
+        return self.point if self.point in POINTS and self.point != "deferred" else None
+
+    @property
+    def prompt(self) -> str:
+        if self.point == "request_sent":
+            return f"A lighthouse [[createTask:slow:seconds={PENDING_SECONDS}:accept=true]]"
+        if self.point in ("deferred", "clear_deferred", "clear_running", "mark_failed") or self.way == "create":
+            return f"A lighthouse [[generating:{LONG_SECONDS}]]"
+        return "A lighthouse, take {{ ti.try_number }}" if self.point == "changed_inputs" else "A lighthouse"
+
+    @property
+    def expected(self) -> tuple[str, int, int]:
+        """State, wanted videos, bills."""
+        if self.point in ACTIONS:
+            return ("failed", 1, 1) if self.point == "mark_failed" else ("success", 2, 2)
+        if self.point not in UNDECIDABLE:
+            return "success", 1, 1
+        bought = 0 if self.point == "after_intent" else 1
+        return ("success", 1, bought + 1) if self.policy == "vendor" else ("failed", 1, bought)
+
+
+@dataclass
+class Result:
+    """How a case ended."""
+
+    case: Case
+    run_id: str
+    killed: bool = False
+    state: str = ""
+    tries: int = 0
+    posts: int = 0
+    bills: int = 0
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def is_as_expected(self) -> bool:
+        state, _, bills = self.case.expected
+        was_killed_where_it_should = self.killed == (self.case.kill_point is not None or self.case.point == "deferred")
+        return was_killed_where_it_should and (self.state, self.bills) == (state, bills)
+
+    def to_json(self) -> dict[str, Any]:
+        state, wanted, bills = self.case.expected
+        expected = {"state": state, "wanted": wanted, "bills": bills}
+        return asdict(self) | {"expected": expected, "as_expected": self.is_as_expected}
+
+
+# In Airflow's processes.
+
+
+def make_dags(plan_file: str) -> dict[str, Any]:
+    """The DAGs of a plan, by id: what the generated DAG file puts into its globals."""
+    from airflow.providers.common.compat.sdk import DAG
+
+    from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
+    from seedance_provider.sensors.seedance import SeedanceTaskSensor
+
+    plan = json.loads(Path(plan_file).read_text())
+    dags: dict[str, Any] = {}
+    for case in (Case(**fields) for fields in plan["cases"]):
+        die = partial(_die, Path(plan_file).with_name(case.name), case.point)
+        arm = partial(_arm, case, die, plan["emulator"])
+        submitting = {
+            "model": "seedance2-fast",
+            "inputs": {"prompt": case.prompt, "duration": 5},
+            "submit_policy": case.policy,
+            "seedance_conn_id": case.name,
+        }
+        with DAG(case.name, schedule=None, default_args={"retries": 2, "retry_delay": 1}) as dag:
+            if case.way == "generate":
+                SeedanceGenerateVideoOperator(
+                    task_id="generate",
+                    poll_interval=1,
+                    deferrable=case.point != "clear_running",
+                    pre_execute=arm,
+                    **submitting,
+                )
+            else:
+                create = SeedanceCreateTaskOperator(task_id="create", pre_execute=arm, **submitting)
+                SeedanceTaskSensor(
+                    task_id="wait",
+                    seedance_task_id=create.output,
+                    seedance_conn_id=case.name,
+                    poll_interval=1,
+                    pre_execute=arm,
+                )
+        dags[case.name] = dag
+    return dags
+
+
+def _die(mark: Path, point: str) -> NoReturn:
+    """End like a lost machine: nobody is told, nothing is flushed."""
+    mark.write_text(point)
+    os.kill(os.getppid(), signal.SIGKILL)  # the supervisor: without this it would report the end of the task at once
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def _arm(case: Case, die: Callable[[], NoReturn], emulator_url: str, context: Any) -> None:
+    """Put the point into this process; runs before every execute and execute_complete."""
+    ti = context["ti"]
+    if ti.try_number != 1 or ti.task_id != case.killed_task or case.kill_point is None:
+        return
+    from seedance_provider import waiting
+    from seedance_provider.hooks.seedance import SeedanceHook
+    from seedance_provider.submission import SubmissionStore
+
+    def dying_before(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *_args, **_kwargs: die()
+
+    def dying_after(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> NoReturn:
+            function(*args, **kwargs)
+            die()
+
+        return call
+
+    def dying_meanwhile(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            threading.Thread(target=_die_when_billed, args=(case, die, emulator_url), daemon=True).start()
+            return function(*args, **kwargs)
+
+        return call
+
+    owner: Any
+    owner, name, dying = {
+        "before_intent": (SubmissionStore, "save_intent", dying_before),
+        "after_intent": (SubmissionStore, "save_intent", dying_after),
+        "request_sent": (SeedanceHook, "create_task", dying_meanwhile),
+        "reply": (SubmissionStore, "save_task", dying_before),
+        "id_stored": (SubmissionStore, "save_task", dying_after),
+        "resuming": (waiting, "outcome", dying_after),
+    }[case.kill_point]
+    setattr(owner, name, dying(getattr(owner, name)))
+
+
+def _die_when_billed(case: Case, die: Callable[[], NoReturn], emulator_url: str) -> None:
+    while True:
+        with urllib.request.urlopen(f"{emulator_url}/_admin/bill") as answer:
+            if json.load(answer)["accounts"][case.name]["tasks_created"]:
+                die()
+        time.sleep(0.05)
+
+
+# In the harness's process.
+
+
+def say(line: str) -> None:
+    print(f"{time.monotonic() - BEGAN:6.1f} s  {line}", file=sys.stderr, flush=True)
+
+
+def all_cases(policies: list[str], points: list[str], ways: list[str]) -> list[Case]:
+    crashes = [
+        Case(f"{way}_{policy}_{point}", point, way, policy)
+        for point in points
+        if point in POINTS
+        for way in ways
+        for policy in policies
+    ]
+    return crashes + [Case(f"user_{point}", point) for point in points if point in ACTIONS]
+
+
+class Harness:
+    """A running Airflow, its emulator, and the cases on them."""
+
+    def __init__(self, airflow: LocalAirflow, emulator: Emulator, marks: Path) -> None:
+        self.airflow = airflow
+        self.emulator = emulator
+        self.marks = marks
+
+    def run(self, cases: list[Case]) -> list[Result]:
+        """Run all cases, as many at once as Airflow does."""
+        for case in cases:
+            key = f"key-of-{case.name}"
+            self.emulator.put_account(name=case.name, key=key)
+            self.airflow.add_connection(
+                case.name, {"conn_type": "seedance", "host": self.emulator.url, "password": key}
+            )
+        # The triggerer is killed while only those wait that should: the others come first.
+        with_triggerer = [case for case in cases if case.point == "deferred"]
+        results = self._start([case for case in cases if case.point != "deferred"])
+        for result in results:
+            if result.case.point in ACTIONS and result.case.point != "changed_inputs":
+                self._act(result)
+        self._finish(results)
+        if with_triggerer:
+            late = self._start(with_triggerer)
+            self._restart_triggerer(late)
+            self._finish(late)
+            results += late
+        self._count(results)
+        return sorted(results, key=lambda result: cases.index(result.case))
+
+    def _start(self, cases: list[Case]) -> list[Result]:
+        results = [Result(case, self.airflow.trigger_dag(case.name)) for case in cases]
+        say(f"{len(results)} DAG runs started")
+        return results
+
+    def _act(self, result: Result) -> None:
+        """Do what a user would, at the right moment."""
+        case, run_id = result.case, result.run_id
+        if case.point == "clear_finished":
+            self.airflow.wait_for_task(case.name, run_id, case.last_task, states=["success"], timeout=TIMEOUT)
+        else:
+            self._until_watched(result)
+        task = f"dags/{case.name}/dagRuns/{run_id}/taskInstances/{case.last_task}"
+        if case.point == "mark_failed":
+            self.airflow.api("PATCH", task, json={"new_state": "failed"})
+        else:
+            body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [case.last_task], "only_failed": False}
+            self.airflow.api("POST", f"dags/{case.name}/clearTaskInstances", json=body)
+        say(f"{case.name}: done")
+
+    def _until_watched(self, result: Result) -> None:
+        """Wait until somebody looks at the video again and again: the trigger, or the worker if it must not defer."""
+        case = result.case
+        state = "running" if case.point == "clear_running" else "deferred"
+        self.airflow.wait_for_task(case.name, result.run_id, case.last_task, states=[state], timeout=TIMEOUT)
+        # One look may have been the worker's.
+        self._until(lambda: self._calls(case, "recordInfo") >= 3, f"{case.name} is looked at")
+
+    def _restart_triggerer(self, results: list[Result]) -> None:
+        for result in results:
+            self._until_watched(result)
+        self.airflow.kill("triggerer")
+        say("triggerer killed")
+        for result in results:
+            state = self.airflow.task_state(result.case.name, result.run_id, result.case.last_task)
+            result.killed = state == "deferred"
+        self.airflow.start_process("triggerer")
+
+    def _finish(self, results: list[Result]) -> None:
+        for result in results:
+            case = result.case
+            self.airflow.wait_for_run(case.name, result.run_id, timeout=TIMEOUT)
+            tasks = self.airflow.task_instances(case.name, result.run_id)
+            by_name = {task["task_id"]: task for task in tasks}
+            result.state = by_name[case.last_task]["state"]
+            if result.state == "upstream_failed":
+                result.state = by_name[case.killed_task]["state"]
+            result.killed |= (self.marks / case.name).exists()
+            result.tries = by_name[case.killed_task]["try_number"]
+            for task in tasks:
+                result.lines += self._telling_lines(result, task)
+            say(f"{case.name}: {result.state} in try {result.tries}")
+
+    def _telling_lines(self, result: Result, task: dict[str, Any]) -> list[str]:
+        lines = []
+        for number in range(1, task["try_number"] + 1):
+            log = self.airflow.task_log(result.case.name, result.run_id, task["task_id"], try_number=number)
+            lines += [
+                f"{task['task_id']}, try {number}: {line.partition(' ')[2]}"
+                for line in log.splitlines()
+                if any(words in line for words in TELLING)
+            ]
+        return list(dict.fromkeys(lines))
+
+    def _count(self, results: list[Result]) -> None:
+        # The emulator logs a request when it has answered it, one whose client is gone included.
+        self._until(
+            lambda: len(self.emulator.requests("createTask")) >= self.emulator.bill()["tasks_created"], "answers"
+        )
+        bill = self.emulator.bill()["accounts"]
+        for result in results:
+            result.posts = self._calls(result.case, "createTask")
+            result.bills = bill[result.case.name]["tasks_created"]
+
+    def _calls(self, case: Case, endpoint: str) -> int:
+        account = self.emulator.bill()["accounts"][case.name]
+        return sum(entry["keySha256"] == account["key_sha256"] for entry in self.emulator.requests(endpoint))
+
+    def _until(self, happened: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + TIMEOUT
+        while not happened():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"waited {TIMEOUT} s in vain until {what}")
+            time.sleep(0.2)
+
+
+@contextmanager
+def harness(cases: list[Case], *, keep_home: bool = False) -> Iterator[Harness]:
+    """Airflow with a DAG for each case, and the emulator."""
+    from local_airflow import LocalAirflow
+
+    from seedance_provider.testing import Emulator
+
+    with tempfile.TemporaryDirectory(prefix="crash-harness-") as name:
+        marks, dags = Path(name) / "marks", Path(name) / "dags"
+        marks.mkdir()
+        dags.mkdir()
+        with (
+            Emulator(waiting_seconds=1, generating_seconds=3, concurrency_limit=None) as emulator,
+            LocalAirflow(dags, env=ENVIRONMENT, say=say, keep_home=keep_home) as airflow,
+        ):
+            plan = marks / "plan.json"
+            plan.write_text(json.dumps({"emulator": emulator.url, "cases": [asdict(case) for case in cases]}))
+            (dags / "crashes.py").write_text(
+                "# The DAGs of the crash harness, for Airflow.\n"
+                f"import sys\nsys.path.insert(0, {str(Path(__file__).resolve().parent)!r})\n"
+                f"from crash_harness import make_dags\nglobals().update(make_dags({str(plan)!r}))\n"
+            )
+            if keep_home:
+                say(f"AIRFLOW_HOME is {airflow.home}")
+            yield Harness(airflow, emulator, marks)
+
+
+def print_tables(results: list[Result]) -> None:
+    crashes = [result for result in results if result.case.point in POINTS]
+    actions = [result for result in results if result.case.point in ACTIONS]
+    if crashes:
+        print("| Killed | Way | Policy | Wanted | POSTs | Bills | Task | Tries | Decidable |")
+        print("|:--|:--|:--|--:|--:|--:|:--|--:|:--|")
+    for result in crashes:
+        case = result.case
+        cells = [POINTS[case.point], "generate" if case.way == "generate" else "create, sensor", case.policy]
+        print(_row(cells, result, "no" if case.point in UNDECIDABLE else "yes"))
+    if actions:
+        print("\n| What happens | Wanted | POSTs | Bills | Task | Tries |\n|:--|--:|--:|--:|:--|--:|")
+    for result in actions:
+        print(_row([ACTIONS[result.case.point]], result))
+    print("\nWhat the task logs say:\n")
+    for result in results:
+        for line in result.lines:
+            print(f"- {result.case.name}: {line}")
+
+
+def _row(cells: list[str], result: Result, *more: str) -> str:
+    wanted = result.case.expected[1]
+    state = result.state if result.is_as_expected else f"**{result.state}, not as expected**"
+    numbers = [str(wanted), str(result.posts), str(result.bills), state, str(result.tries)]
+    return "| " + " | ".join([*cells, *numbers, *more]) + " |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--policy", choices=POLICIES, action="append", help="may be repeated; default: both")
+    parser.add_argument("--point", choices=[*POINTS, *ACTIONS], action="append", help="may be repeated; default: all")
+    parser.add_argument("--way", choices=WAYS, action="append", help="may be repeated; default: both")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON instead of tables")
+    parser.add_argument("--keep-home", action="store_true", help="leave Airflow's logs and database on disk")
+    options = parser.parse_args()
+    cases = all_cases(options.policy or [*POLICIES], options.point or [*POINTS, *ACTIONS], options.way or [*WAYS])
+    # An exception, so that the `with` blocks clean up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    say(f"Airflow {version('apache-airflow')}, {len(cases)} cases")
+    with harness(cases, keep_home=options.keep_home) as running:
+        results = running.run(cases)
+    if options.json:
+        print(json.dumps([result.to_json() for result in results], indent=1))
+    else:
+        print_tables(results)
+    return 0 if all(result.is_as_expected for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
