@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from seedance_provider.api import policy
 from seedance_provider.api.policy import SubmitPolicy  # noqa: TC001 - a dataclass field
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 API_PATH = "/api/v1"
+# A name or an IPv4 address, or an IPv6 address that urlsplit has looked at.
+_HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\.?|[^\s/]*:[^\s/]*")
 
 
 class AirflowConnection(Protocol):
@@ -58,6 +61,11 @@ class SeedanceSettings:
         :raises SeedanceAuthenticationError: if there is no usable API key.
         :raises SeedanceConfigurationError: if a field cannot be used; names the field, its value and the fix.
         """
+        if not isinstance(extra, Mapping):
+            raise SeedanceConfigurationError(
+                f"The extra of connection {conn_id!r} is not a JSON object: give one such as "
+                '{"submit_policy": "safe"}, or leave it empty'
+            )
         submit_policy = extra.get("submit_policy")
         return cls(
             base_url=_base_url(conn_id, connection, _flag(conn_id, extra, "allow_insecure_http")),
@@ -105,21 +113,27 @@ def _api_key(conn_id: str, password: str | None) -> str:
 
 
 def _base_url(conn_id: str, connection: AirflowConnection, allow_insecure_http: bool) -> str:
-    host = (connection.host or policy.DEFAULT_BASE_URL).strip()
+    host = (connection.host or "").strip() or policy.DEFAULT_BASE_URL
     shown = host.rpartition("@")[2]  # never shows credentials that were put into the host
     where = f"The host of connection {conn_id!r} ({shown!r})"
     has_scheme = "://" in host
+    example = f"give one such as {policy.DEFAULT_BASE_URL}"
     try:
         parts = urlsplit(host if has_scheme else f"//{host}")
-        name, port = parts.hostname, parts.port or connection.port
-        if name:
-            name.encode("idna")
-    except ValueError as error:  # UnicodeError, from a label no DNS can carry, is one too
-        raise SeedanceConfigurationError(f"{where} is not a URL: {error}") from None
+        name, port = parts.hostname or "", parts.port or connection.port
+        if ":" not in name:
+            # As the DNS writes it, so that both transports look up the same name.
+            name = name.encode("idna").decode()
+    except ValueError:  # its text may repeat credentials; UnicodeError, from a label no DNS can carry, is one too
+        raise SeedanceConfigurationError(f"{where} is not a URL: {example}") from None
     if parts.username is not None or parts.password is not None:
         raise SeedanceConfigurationError(f"{where} holds credentials: put the API key into the password field")
-    if not name or parts.query or parts.fragment or any(char.isspace() for char in host):
-        raise SeedanceConfigurationError(f"{where} is not a base URL: give one such as {policy.DEFAULT_BASE_URL}")
+    if not _HOST_NAME.fullmatch(name) or parts.query or parts.fragment or any(char.isspace() for char in host):
+        raise SeedanceConfigurationError(f"{where} is not a base URL: {example}")
+    if port is not None and not 0 < port < 2**16:
+        raise SeedanceConfigurationError(
+            f"Connection {conn_id!r} has the port {port!r}: leave it empty for the default"
+        )
     # Without a scheme: that of the schema field, as Airflow's HTTP connection has it, else what the host suggests.
     loopback = _is_loopback(name)
     schema = (connection.schema or "").strip().lower()
@@ -130,7 +144,7 @@ def _base_url(conn_id: str, connection: AirflowConnection, allow_insecure_http: 
         raise SeedanceConfigurationError(
             f"{where} would send the API key unencrypted: use https, or set allow_insecure_http in the extra"
         )
-    path = parts.path.rstrip("/")
+    path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
     if not path.endswith(API_PATH):
         path += API_PATH
     netloc = f"[{name}]" if ":" in name else name

@@ -120,10 +120,18 @@ class SubmissionStore:
             self._store.set(STATE_KEY, asdict(wanted))
 
     def save_task(self, wanted: Submission, seedance_task_id: str, submitted_at: float) -> Submission:
-        """Remember the answer."""
+        """Remember the answer. Where that fails this try goes on with the task, which is paid for.
+
+        :return: The submission with its task.
+        """
         done = replace(wanted, seedance_task_id=seedance_task_id, submitted_at=submitted_at)
-        if self._store is not None:
-            self._store.set(STATE_KEY, asdict(done))
+        try:
+            if self._store is not None:
+                self._store.set(STATE_KEY, asdict(done))
+        except Exception:
+            log.exception(
+                "Task %s could not be stored: this try goes on with it, a retry would not know it", seedance_task_id
+            )
         return done
 
     def forget(self) -> None:

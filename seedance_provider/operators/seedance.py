@@ -116,10 +116,8 @@ class _SubmittingOperator(BaseOperator):
         from seedance_provider.submission import SubmissionStore, Verdict, judge
 
         store = SubmissionStore(context, durable=self.durable)
-        inputs = parse_inputs(self.inputs)
-        wanted = self._wanted(context, inputs)
         saved = store.load()
-        verdict, reason = judge(saved, wanted)
+        verdict, reason = judge(saved, self._wanted(context, parse_inputs(self.inputs)))
         if reason:
             self.log.warning("%s", reason)
         if verdict is Verdict.CONTINUE and saved is not None:
@@ -166,16 +164,7 @@ class _SubmittingOperator(BaseOperator):
             break
         # In this order: a line of log is the quickest memory, the store the one a retry reads.
         self.log.info("Created task %s with model %s on %s", seedance_task_id, self.model, base_url)
-        submitted_at = time.time()
-        try:
-            submission = store.save_task(wanted, seedance_task_id, submitted_at)
-        except Exception:
-            self.log.exception(
-                "Task %s could not be stored; this try goes on with it, a retry would not know it", seedance_task_id
-            )
-            submission = type(wanted)(
-                wanted.fingerprint, wanted.max_tries, wanted.try_number, seedance_task_id, submitted_at
-            )
+        submission = store.save_task(wanted, seedance_task_id, time.time())
         self._push_task_id(context, seedance_task_id)
         return submission
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
 
-from seedance_provider.api.policy import seconds_of
+from seedance_provider.api.policy import DEFAULT_WAIT_TIMEOUT, seconds_of
 from seedance_provider.config import DEFAULT_CONN_ID, default_poll_interval, default_wait_timeout
 from seedance_provider.exceptions import SeedanceError
 from seedance_provider.links.seedance import SeedanceVideoLink
@@ -60,10 +60,13 @@ class SeedanceTaskSensor(BaseSensorOperator):
         interval = seconds_of("poll_interval", poll_interval) or seconds_of("poke_interval", poke_interval)
         if interval is not None:
             kwargs["poke_interval"] = interval
-        super().__init__(timeout=seconds_of("timeout", timeout) or default_wait_timeout(), **kwargs)
+        explicit_timeout = seconds_of("timeout", timeout)
+        super().__init__(timeout=explicit_timeout or DEFAULT_WAIT_TIMEOUT, **kwargs)
         self.seedance_task_id = seedance_task_id
         self.seedance_conn_id = seedance_conn_id
         self.poll_interval = interval
+        # Airflow's configuration is read when the sensor runs: a look-up per sensor slows down parsing a DAG of many.
+        self._explicit_timeout = explicit_timeout
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> list[str]:
@@ -104,6 +107,28 @@ class SeedanceTaskSensor(BaseSensorOperator):
         with self._skipping_instead_of_failing():
             return waiting.finish(waiting.outcome(event), self, context, self.log)
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral, also after one that Airflow itself ended.
+
+        :param next_method: ``execute_complete``, or Airflow's word for a deferral without an event.
+        :param next_kwargs: The event, or why there is none.
+        :param context: The context.
+        :return: The output URLs.
+        """
+        if next_method != "execute_complete":
+            # What Airflow raises now names neither the task nor the way on.
+            self.log.error(
+                "The triggerer stopped waiting for task %s before its end (%s). It goes on and is billed: clear this "
+                "sensor to wait again; do not create it anew",
+                self.seedance_task_id,
+                (next_kwargs or {}).get("error", "no reason given"),
+            )
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowSkipException as skip:
+            # On Airflow 3 the base class puts a text of its own in place of the reason.
+            raise skip.__cause__ if isinstance(skip.__cause__, AirflowSkipException) else skip from None
+
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once, without waiting.
 
@@ -130,7 +155,7 @@ class SeedanceTaskSensor(BaseSensorOperator):
             seedance_task_id=self.seedance_task_id,
             poll_interval=self.poll_interval or default_poll_interval(),
             started_at=self._first_look_at(context) if self.reschedule and not self.deferrable else time.time(),
-            timeout=self.timeout,
+            timeout=self._explicit_timeout or default_wait_timeout(),
         )
 
     def _first_look_at(self, context: Context) -> float:
