@@ -1,0 +1,241 @@
+"""From an answer to an error: whatever was answered, there is one, with a text that people can use."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seedance_provider import exceptions
+from seedance_provider.api import errors
+from seedance_provider.api.calls import Reply
+from tests.unit.api import wild
+from tests.unit.api.play import reply
+
+
+def error_of(answer: Reply, *, spends: bool = False, task_id: str | None = "task_a") -> Any:
+    return errors.error_of(answer, spends=spends, seedance_task_id=None if spends else task_id)
+
+
+@given(
+    st.one_of(st.integers(200, 599), st.integers(100, 999)),
+    st.one_of(st.just("application/json"), st.text(max_size=20)),
+    wild.bodies,
+    st.one_of(st.none(), st.floats(0, 300)),
+    st.booleans(),
+)
+def test_every_answer_gives_one_of_our_errors(
+    status: int, content_type: str, body: bytes, retry_after: float | None, spends: bool
+) -> None:
+    error = error_of(Reply(status, content_type, body, retry_after), spends=spends)
+
+    assert isinstance(error, exceptions.SeedanceError)
+    assert isinstance(error.status_code, int)
+    assert isinstance(error.message, str)
+    assert error.message
+    assert str(error)
+    str(error).encode()  # it can be logged
+
+
+@given(
+    st.sampled_from([400, 401, 402, 403, 404, 422, 429, 500, 502]),
+    wild.errors,
+    st.booleans(),
+)
+def test_no_member_of_an_error_body_breaks_it(status: int, members: dict[str, Any], spends: bool) -> None:
+    error = error_of(Reply(status, "application/json", json.dumps(members).encode()), spends=spends)
+    assert error.status_code == status, "the HTTP status decides, not the text"
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422, 429, 500])
+@pytest.mark.parametrize("spends", [True, False], ids=["post", "get"])
+def test_the_class_does_not_depend_on_the_words(status: int, spends: bool) -> None:
+    texts = ["Insufficient credits", "Invalid API Key", "Task not found", "参数验证失败 - prompt", "", None, 5]
+    kinds = {type(error_of(reply(status, {"message": text}), spends=spends)) for text in texts}
+    assert len(kinds) == 1
+
+
+@pytest.mark.parametrize(
+    ("http", "code", "status"),
+    [
+        pytest.param(200, 402, 402, id="under-200-the-envelope-decides"),
+        pytest.param(200, "404", 404, id="also-as-text"),
+        pytest.param(200, 200, 200, id="unless-it-names-no-error"),
+        pytest.param(200, 7, 200, id="or-no-status"),
+        pytest.param(200, True, 200, id="or-no-number"),
+        pytest.param(400, 500, 400, id="an-http-error-decides-itself"),
+        pytest.param(502, 404, 502, id="also-one-that-may-be-tried-again"),
+    ],
+)
+def test_status_of_an_envelope(http: int, code: Any, status: int) -> None:
+    assert error_of(reply(http, {"code": code, "message": "x", "data": None})).status_code == status
+
+
+def test_an_envelope_with_data_names_no_error() -> None:
+    assert errors.envelope_status({"code": 404, "data": {"taskId": "task_a"}}) is None
+
+
+class TestInvalidRequest:
+    @pytest.mark.parametrize(
+        ("item", "problem"),
+        [
+            ({"code": "custom", "message": "No", "path": ["videoUrls"]}, {"path": "videoUrls", "message": "No"}),
+            ({"message": "No", "path": ["imageUrls", 9]}, {"path": "imageUrls[9]", "message": "No"}),
+            (
+                {"message": "No", "path": ["inputs", "images", 0, "url"]},
+                {"path": "inputs.images[0].url", "message": "No"},
+            ),
+            ({"message": "No", "path": []}, {"path": "inputs", "message": "No"}),
+            ({"message": "No", "path": "duration"}, {"path": "duration", "message": "No"}),
+            ({"message": "No", "path": None}, {"path": "inputs", "message": "No"}),
+            ({"message": "No", "path": [None, {}, 1.5]}, {"path": "inputs", "message": "No"}),
+            ({"message": "No"}, {"path": "inputs", "message": "No"}),
+            ("No", {"path": "inputs", "message": "No"}),
+            ({"path": ["duration"]}, None),
+            ({"message": 5}, None),
+            (5, None),
+            (None, None),
+            ([], None),
+        ],
+        ids=repr,
+    )
+    def test_lists_each_problem_with_its_path(self, item: Any, problem: dict[str, str] | None) -> None:
+        error = error_of(reply(400, {"message": "Invalid inputs for model", "errors": [item]}), spends=True)
+        assert error.errors == ([problem] if problem else [])
+        if problem:
+            assert f"{problem['path']}: {problem['message']}" in str(error)
+
+    @pytest.mark.parametrize("value", [None, "text", {"a": 1}, 5, []], ids=repr)
+    def test_tolerates_any_other_shape_of_errors(self, value: Any) -> None:
+        error = error_of(reply(400, {"message": "Invalid inputs for model", "errors": value}), spends=True)
+        assert error.errors == []
+        assert error.message == "Invalid inputs for model"
+
+
+class TestInsufficientCredits:
+    def test_tells_what_is_missing(self) -> None:
+        error = error_of(
+            reply(402, {"message": "Insufficient credits", "required": 142.57, "available": 10}), spends=True
+        )
+        assert (error.required, error.available) == (Decimal("142.57"), Decimal(10))
+        assert "required 142.57, available 10, missing 132.57" in str(error)
+
+    @pytest.mark.parametrize(
+        ("members", "required", "available"),
+        [
+            ({}, None, None),
+            ({"required": 200}, Decimal(200), None),
+            ({"required": "many", "available": None}, None, None),
+            ({"required": "1.75", "available": "0.5"}, Decimal("1.75"), Decimal("0.5")),
+            ({"required": [], "available": True}, None, None),
+        ],
+        ids=repr,
+    )
+    def test_tolerates_numbers_that_are_missing_or_odd(
+        self, members: dict[str, Any], required: Decimal | None, available: Decimal | None
+    ) -> None:
+        error = error_of(reply(402, {"message": "Insufficient credits", **members}), spends=True)
+        assert (error.required, error.available) == (required, available)
+
+    @pytest.mark.parametrize("amount", ["1e9999999", "-1e9999999", "1e-9999999"])
+    def test_survives_amounts_beyond_all_arithmetic(self, amount: str) -> None:
+        error = error_of(reply(402, {"message": "x", "required": amount, "available": 1}), spends=True)
+        assert type(error) is exceptions.SeedanceInsufficientCreditsError
+
+
+class TestConcurrencyLimit:
+    def test_tells_how_many_slots_are_in_use(self) -> None:
+        error = error_of(
+            reply(429, {"message": "Concurrency limit reached (5)", "limit": 5, "current": 5}), spends=True
+        )
+        assert (error.limit, error.current) == (5, 5)
+        assert "5 of 5 slots in use" in str(error)
+
+    @pytest.mark.parametrize(
+        ("members", "limit", "current"),
+        [
+            ({}, None, None),
+            ({"limit": 3}, 3, None),
+            ({"limit": "3", "current": 2.0}, 3, 2),
+            ({"limit": -1, "current": 10**12}, None, None),
+            ({"limit": None, "current": "all"}, None, None),
+        ],
+        ids=repr,
+    )
+    def test_tolerates_numbers_that_are_missing_or_odd(
+        self, members: dict[str, Any], limit: int | None, current: int | None
+    ) -> None:
+        error = error_of(reply(429, {"message": "x", **members}))
+        assert (error.limit, error.current) == (limit, current)
+
+    @pytest.mark.parametrize("status", [429, 500, 503])
+    def test_carries_what_the_answer_asks_to_wait(self, status: int) -> None:
+        assert error_of(reply(status, {"message": "x"}, retry_after=12)).retry_after == 12
+        assert error_of(reply(status, {"message": "x"})).retry_after is None
+
+
+class TestExcerpt:
+    @pytest.mark.parametrize(
+        ("body", "text"),
+        [
+            (b"", "an empty body"),
+            (b" \n\t ", "an empty body"),
+            (b"upstream connect error", "'upstream connect error'"),
+            (b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>", "'502 Bad Gateway nginx'"),
+            (b"<script>var a = '<b>';</script><STYLE>b{}</STYLE>Sorry", "'Sorry'"),
+            (b"<script>never closed", "'never closed'"),
+            (b"a\x00\x1b[31mb\r\nc", "'a [31mb c'"),
+            (b"\xff\xfe", "'\ufffd\ufffd'"),
+            (b"<" * 5000, None),
+            (b"x" * 5000, "'" + "x" * 200 + "'"),
+        ],
+        ids=lambda value: repr(value)[:30],
+    )
+    def test_is_one_short_line_without_markup(self, body: bytes, text: str | None) -> None:
+        excerpt = errors.excerpt(Reply(502, "text/html", body))
+        assert text is None or excerpt == text
+        assert len(excerpt) <= errors.MAX_EXCERPT + 2
+
+    @given(wild.bodies)
+    def test_is_printable_whatever_was_answered(self, body: bytes) -> None:
+        excerpt = errors.excerpt(Reply(200, "", body))
+        assert excerpt.isprintable()
+        assert "\n" not in excerpt
+
+
+def test_a_very_long_message_is_cut() -> None:
+    error = error_of(reply(400, {"message": "x" * 10_000}))
+    assert len(error.message) == 1000
+    assert len(str(error)) < 1500
+
+
+def test_very_many_problems_do_not_make_a_very_long_text() -> None:
+    problems = [{"message": "y" * 2000, "path": ["imageUrls", number]} for number in range(300)]
+    error = error_of(reply(400, {"message": "Invalid inputs for model", "errors": problems}), spends=True)
+    assert len(str(error)) < 30_000
+    assert "imageUrls[0]" in str(error)
+
+
+@pytest.mark.parametrize("spends", [True, False], ids=["post", "get"])
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 402, 403, 404, 405, 422, 429, 500, 503])
+def test_every_text_says_what_to_do_next(status: int, spends: bool) -> None:
+    text = str(error_of(reply(status, {"message": "Because"}), spends=spends))
+    assert text.endswith(
+        (
+            "https://seedance2-pro.com or https://kinovi.ai",
+            "Check the password of the Airflow connection",
+            "then clear this task",
+            "use the connection that created it",
+            "enable API access for this account",
+            "records are kept for 60 days",
+            "this path is unknown there",
+            "with include_deferred",
+            "Seedance failed to answer: 500 'Because'",
+            "Seedance failed to answer: 503 'Because'",
+            "trying again as it is cannot help",
+        )
+    )

@@ -1,0 +1,126 @@
+"""Backoff, Retry-After and the poll schedule, for every number there is."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seedance_provider.api import policy
+
+jitters = st.floats(0, 1)
+
+
+class TestBackoff:
+    @pytest.mark.parametrize(
+        ("failures", "seconds"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32), (7, 60), (10**9, 60)]
+    )
+    def test_doubles_up_to_a_minute(self, failures: int, seconds: float) -> None:
+        assert policy.backoff(failures, 0.5) == seconds
+
+    @given(st.integers(1, 10**12), jitters)
+    def test_is_jittered_by_a_quarter_and_never_above_75_seconds(self, failures: int, jitter: float) -> None:
+        middle = policy.backoff(failures, 0.5)
+        assert 0.75 * middle <= policy.backoff(failures, jitter) <= 1.25 * middle <= 75
+
+    @given(st.integers(1, 100), jitters)
+    def test_never_gets_shorter_with_more_failures(self, failures: int, jitter: float) -> None:
+        assert policy.backoff(failures + 1, jitter) >= policy.backoff(failures, jitter)
+
+
+class TestRetryAfter:
+    NOW = 1_800_000_000.0
+
+    @pytest.mark.parametrize(
+        ("value", "seconds"),
+        [
+            ("7", 7),
+            ("0", 0),
+            (" 12 ", 12),
+            ("1.5", 1.5),
+            ("-5", 0),
+            ("86400", policy.RETRY_AFTER_CAP),
+            (formatdate(NOW + 30, usegmt=True), 30),
+            (formatdate(NOW - 30, usegmt=True), 0),
+            (formatdate(NOW + 10**6, usegmt=True), policy.RETRY_AFTER_CAP),
+            (None, None),
+            ("", None),
+            ("soon", None),
+            ("nan", None),
+            ("inf", None),
+            ("1e999", None),
+            ("Wed, 99 Foo 2026 25:61:61 GMT", None),
+        ],
+        ids=repr,
+    )
+    def test_is_seconds_or_a_date(self, value: str | None, seconds: float | None) -> None:
+        assert policy.retry_after_seconds(value, self.NOW) == seconds
+
+    @given(
+        st.one_of(
+            st.text(max_size=40),
+            st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} [A-Z][a-z]{2} \d{1,6} \d{1,3}:\d{1,3}:\d{1,3} (GMT|[+-]\d{1,9})?"),
+            st.lists(st.sampled_from(["Mon", ",", "1", "Jan", "99999", "00:00", ":", "+", "-0000", " ", "."])).map(
+                "".join
+            ),
+        )
+    )
+    def test_is_in_bounds_or_unknown_whatever_the_header_says(self, value: str) -> None:
+        seconds = policy.retry_after_seconds(value, self.NOW)
+        assert seconds is None or 0 <= seconds <= policy.RETRY_AFTER_CAP
+
+
+class TestPollDelay:
+    @given(st.floats(-1e9, 1e9), st.floats(0.001, 1e6), jitters)
+    def test_is_an_explicit_interval_exactly(self, age: float, poll_interval: float, jitter: float) -> None:
+        assert policy.poll_delay(age, poll_interval, jitter) == poll_interval
+
+    @given(st.floats(allow_nan=False, allow_infinity=False), jitters)
+    def test_is_between_4_and_33_seconds_at_any_age(self, age: float, jitter: float) -> None:
+        assert 4 <= policy.poll_delay(age, None, jitter) <= 33
+
+    @pytest.mark.parametrize(
+        ("age", "seconds"),
+        [
+            (-3600, 5),
+            (0, 5),
+            (9.9, 5),
+            (10, 10),
+            (30, 20),
+            (89, 20),
+            (90, 10),
+            (300, 15),
+            (600, 20),
+            (1200, 30),
+            (10**6, 30),
+        ],
+    )
+    def test_follows_the_schedule(self, age: float, seconds: float) -> None:
+        assert policy.poll_delay(age, None, 0.5) == pytest.approx(seconds)
+
+    def test_has_a_schedule_in_order_of_age(self) -> None:
+        ages = [step.age for step in policy.ADAPTIVE_SCHEDULE]
+        assert ages == sorted(set(ages))
+        assert ages[0] == 0
+
+
+class TestSecondsOf:
+    @pytest.mark.parametrize(
+        ("value", "seconds"),
+        [(None, None), (5, 5.0), (0.5, 0.5), (timedelta(minutes=2), 120.0), (10**6, 1e6)],
+        ids=repr,
+    )
+    def test_takes_seconds_and_timedeltas(self, value: Any, seconds: float | None) -> None:
+        assert policy.seconds_of("timeout", value) == seconds
+
+    @pytest.mark.parametrize(
+        "value", [0, -1, timedelta(0), math.nan, math.inf, True, False, "5", [5], {}, object], ids=repr
+    )
+    def test_names_the_parameter_and_the_value_otherwise(self, value: Any) -> None:
+        with pytest.raises(ValueError, match=r"poll_interval=.* is not a duration: give a number of seconds"):
+            policy.seconds_of("poll_interval", value)
