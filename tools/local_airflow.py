@@ -293,8 +293,9 @@ class LocalAirflow:
             time.sleep(0.3)
 
     def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a run of a DAG, waiting for the DAG to be known first; return the id of the run."""
+        """Unpause and run a DAG, waiting for it to be known first; return the id of the run."""
         self.wait_for_dag(dag_id)
+        self.api("PATCH", f"dags/{quote(dag_id, safe='')}", json={"is_paused": False})
         run_id = f"local__{time.strftime('%Y%m%dT%H%M%S')}_{secrets.token_hex(3)}"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
         path = f"dags/{quote(dag_id, safe='')}/dagRuns"
@@ -406,7 +407,8 @@ class LocalAirflow:
             ("core", "load_examples"): "False",
             ("core", "dags_folder"): str(self.dags_folder),
             ("core", "simple_auth_manager_all_admins"): "True",
-            ("core", "dags_are_paused_at_creation"): "False",
+            # Nothing runs, or spends, by its own schedule; `trigger_dag` unpauses.
+            ("core", "dags_are_paused_at_creation"): "True",
             ("core", "execution_api_server_url"): f"{self.url}/execution/",
             ("core", "executor"): "LocalExecutor",
             ("core", "parallelism"): "4",
