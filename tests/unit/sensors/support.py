@@ -203,7 +203,7 @@ class TaskLog(logging.Handler):
         logger.propagate = False
         logger.addHandler(self)
         for each in classes:
-            monkeypatch.setattr(each, "_log", logger)
+            monkeypatch.setattr(each, "log", logger)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
