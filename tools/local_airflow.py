@@ -144,7 +144,7 @@ class LocalAirflow:
         say: Callable[[str], None] | None = None,
         python: str = sys.executable,
         keep_home: bool = False,
-        start_timeout: float = 120,
+        start_timeout: float = 180,
     ) -> None:
         self.dags_folder = dags_folder.resolve()
         self.home = Path(tempfile.mkdtemp(prefix="local-airflow-"))

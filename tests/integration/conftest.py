@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -17,12 +18,37 @@ if TYPE_CHECKING:
 API_KEY = "sk-secret-of-the-integration-tests-7Q2xV9"
 
 
+class Vendor:
+    """An emulator whose videos take 20 minutes on a clock that the test turns, so that no test races with one."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.ahead = 0.0
+        self.emulator = Emulator(
+            api_key=API_KEY,
+            clock=lambda: time.time() + self.ahead,
+            waiting_seconds=600,
+            generating_seconds=600,
+            **settings,
+        )
+
+    def turn_clock(self, seconds: float) -> None:
+        self.ahead += seconds
+
+    def wait_for_polls(self, count: int) -> None:
+        """Wait until the API has been asked ``count`` more times how a task is doing."""
+        wanted = len(self.emulator.requests("recordInfo")) + count
+        deadline = time.monotonic() + 60
+        while len(self.emulator.requests("recordInfo")) < wanted:
+            assert time.monotonic() < deadline, "nobody polls"
+            time.sleep(0.1)
+
+
 class RealAirflow(NamedTuple):
     """A running Airflow and the two vendors it talks to, one by each connection."""
 
     airflow: LocalAirflow
-    current: Emulator  # seedance_default
-    seed: Emulator  # seedance_seed
+    current: Vendor  # seedance_default
+    seed: Vendor  # seedance_seed
 
 
 @pytest.fixture(scope="session")
@@ -41,11 +67,12 @@ def real_airflow(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.
     dags = tmp_path_factory.mktemp("dags")
     for folder in (EXAMPLES, ROOT / "tests" / "integration" / "dags"):
         shutil.copytree(folder, dags / folder.name, ignore=shutil.ignore_patterns("__pycache__"))
+    current, seed = Vendor(), Vendor(dialect="seed")
     with (
-        Emulator(api_key=API_KEY, waiting_seconds=1, generating_seconds=3) as current,
-        Emulator(api_key=API_KEY, dialect="seed", waiting_seconds=1, generating_seconds=3) as seed,
+        current.emulator,
+        seed.emulator,
         LocalAirflow(dags, say=say, env={"AIRFLOW__SEEDANCE__POLL_INTERVAL": "1"}) as airflow,
     ):
-        airflow.add_connection("seedance_default", current.connection_json)
-        airflow.add_connection("seedance_seed", seed.connection_json)
+        airflow.add_connection("seedance_default", current.emulator.connection_json)
+        airflow.add_connection("seedance_seed", seed.emulator.connection_json)
         yield RealAirflow(airflow, current, seed)
