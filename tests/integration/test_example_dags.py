@@ -262,9 +262,9 @@ def test_failure_handling_says_how_many_credits_are_needed(run, seedance_emulato
     assert created(seedance_emulator) == 0
 
 
-def test_failure_handling_keeps_the_id_of_a_video_that_takes_too_long(run, examples, seedance_emulator, capsys):
+def test_failure_handling_keeps_the_id_of_a_video_that_takes_too_long(run, seedance_emulator, monkeypatch, capsys):
     seedance_emulator.add_fault("times", generating=3600.0)
-    examples.dags["seedance_failure_handling"].get_task("wait_for_video").timeout = 0.5
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__TIMEOUT", "0.5")
 
     finished = run("seedance_failure_handling")
 
