@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
-SOURCES = seedance_provider dags_examples tests tools benchmarks
+SOURCES = $(wildcard seedance_provider dags_examples tests tools benchmarks)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-ui test test-matrix lint types format build clean runtime dev python
