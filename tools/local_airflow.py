@@ -134,6 +134,9 @@ class LocalAirflow:
     :param python: the interpreter of the environment that has Airflow
     :param keep_home: leave AIRFLOW_HOME (logs, database) on disk after the end
     :param start_timeout: seconds until all processes must be healthy
+    :param split_api: serve what tasks call from an API server of its own. For callers that change something over the
+        REST API while tasks run: in one process with SQLite the event loop, which logs the change, can wait for the
+        lock of a task's request that waits for the event loop, until the database gives up
     """
 
     def __init__(
@@ -145,12 +148,15 @@ class LocalAirflow:
         python: str = sys.executable,
         keep_home: bool = False,
         start_timeout: float = 180,
+        split_api: bool = False,
     ) -> None:
         self.dags_folder = dags_folder.resolve()
         self.home = Path(tempfile.mkdtemp(prefix="local-airflow-"))
         self.process_logs = self.home / "processes"
-        self.port, self._trigger_log_port, self._worker_log_port = free_ports(3)
+        self.port, self._trigger_log_port, self._worker_log_port, task_port = free_ports(4)
         self.url = f"http://127.0.0.1:{self.port}"
+        self._task_port = task_port if split_api else None
+        self._task_url = f"http://127.0.0.1:{self._task_port or self.port}/execution/"
         self.env = self._environment(env or {})
         self._say = say or (lambda _line: None)
         self._python = python
@@ -189,6 +195,9 @@ class LocalAirflow:
             self._migrate()
             for component in COMPONENTS:
                 self.start_process(component)
+            if self._task_port is not None:
+                port = str(self._task_port)
+                self._spawn("task-api-server", "api-server", "--apps", "execution", "--port", port)
             self.wait_until_healthy()
         except BaseException:
             self.stop()
@@ -409,7 +418,7 @@ class LocalAirflow:
             ("core", "simple_auth_manager_all_admins"): "True",
             # Nothing runs, or spends, by its own schedule; `trigger_dag` unpauses.
             ("core", "dags_are_paused_at_creation"): "True",
-            ("core", "execution_api_server_url"): f"{self.url}/execution/",
+            ("core", "execution_api_server_url"): self._task_url,
             ("core", "executor"): "LocalExecutor",
             ("core", "parallelism"): "4",
             ("core", "fernet_key"): base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
@@ -476,6 +485,7 @@ class LocalAirflow:
     def _unhealthy(self) -> tuple[str, ...]:
         try:
             health = self._http.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+            self._http.get(f"{self._task_url}health", timeout=5)
         except (requests.RequestException, ValueError):
             return COMPONENTS
         return tuple(
