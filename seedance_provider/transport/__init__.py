@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -34,14 +36,23 @@ def authorization(settings: SeedanceSettings) -> str:
 
 def make_reply(status: int, headers: Mapping[str, str], body: bytes, settings: SeedanceSettings) -> Reply:
     """Put an answer into the form that flows read, without the API key should the answer repeat it."""
-    key = settings.api_key.encode()
+    for spelling in _spellings(settings.api_key):
+        if spelling in body:
+            body = body.replace(spelling, b"***")
     retry_after = headers.get("Retry-After")
     return Reply(
         status=status,
         content_type=headers.get("Content-Type", ""),
-        body=body.replace(key, b"***") if key in body else body,
+        body=body,
         retry_after=retry_after_seconds(retry_after, time.time()) if retry_after else None,
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _spellings(key: str) -> frozenset[bytes]:
+    """The key as it may stand in an answer: as it is, or as JSON escapes it."""
+    escaped = json.dumps(key)[1:-1]
+    return frozenset(text.encode() for text in (key, escaped, escaped.replace("/", "\\/")))
 
 
 def slow_turn(settings: SeedanceSettings, delay: float) -> str | None:
@@ -61,7 +72,7 @@ def slow_turn(settings: SeedanceSettings, delay: float) -> str | None:
 
 
 def ca_bundle() -> str:
-    """The file of trusted certificates that requests would use, so that both transports trust the same."""
+    """The file or directory of trusted certificates that requests would use: both transports trust the same."""
     import certifi
 
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()

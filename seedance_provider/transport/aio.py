@@ -8,9 +8,9 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -68,13 +68,14 @@ async def shared_session(base_url: str) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def _open_session(base_url: str) -> aiohttp.ClientSession:
-    parts = urlsplit(base_url)
-    tls: ssl.SSLContext | bool = True
-    if parts.scheme == "https":
+    try:
         # Reading the bundle takes tens of milliseconds, in which no other trigger of this process would run.
-        tls = await asyncio.to_thread(ssl.create_default_context, cafile=ca_bundle())
-    # Not trust_env: it honours .netrc as well, which must not override the API key, and looks it up on every request.
-    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+        tls, proxy = await asyncio.to_thread(_environment, base_url)
+    except (OSError, ValueError) as error:
+        raise SeedanceTransportError(
+            f"The proxy or the certificate bundle that the environment names cannot be used: {error}",
+            request_sent=False,
+        ) from error
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=MAX_CONNECTIONS, ttl_dns_cache=DNS_CACHE_SECONDS, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=tls
@@ -83,6 +84,25 @@ async def _open_session(base_url: str) -> aiohttp.ClientSession:
         headers=request_headers(),
         proxy=proxy,
     )
+
+
+def _environment(base_url: str) -> tuple[ssl.SSLContext | bool, str | None]:
+    """What to trust and which proxy to use: what requests would, so that both transports reach the same.
+
+    Not aiohttp's trust_env: it honours .netrc as well, which must not override the API key, and looks it up on every
+    request.
+    """
+    from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
+
+    proxy = select_proxy(base_url, get_environ_proxies(base_url))
+    tls: ssl.SSLContext | bool = True
+    if urlsplit(base_url).scheme == "https":
+        bundle = ca_bundle()
+        is_directory = Path(bundle).is_dir()
+        tls = ssl.create_default_context(
+            cafile=None if is_directory else bundle, capath=bundle if is_directory else None
+        )
+    return tls, prepend_scheme_if_needed(proxy, "http") if proxy else None  # type: ignore[no-untyped-call]
 
 
 class AioTransport:
@@ -189,7 +209,11 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _transport_error(error: Exception, settings: SeedanceSettings) -> SeedanceTransportError:
-    sent = not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    sent = not isinstance(
+        error,
+        # The last: an address that cannot be used.
+        (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError, ValueError),
+    )
     kind = "timed out" if isinstance(error, TimeoutError) else "failed"
     return SeedanceTransportError(
         f"The request to {settings.base_url} {kind}: {type(error).__name__}: {error}", request_sent=sent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -90,13 +91,15 @@ class SyncTransport:
             if text := slow_turn(self._settings, delay):
                 self._log.info(text)
             time.sleep(delay)
-        headers = request_headers()
-        if request.method != "GET":
-            # On a connection kept from before, a close by the server looks like a request of unknown fate.
-            headers["Connection"] = "close"
-        # Given as auth, because requests lets .netrc override a header.
+        # The key is given as auth, because requests lets .netrc override a header.
         url = self._settings.base_url + request.path
-        reply = self._exchange(session, request.method, url, request.body, headers, self._authorize)
+        if request.method == "GET":
+            reply = self._exchange(session, "GET", url, request.body, request_headers(), self._authorize)
+        else:
+            # On a connection kept from before, a close by the server looks like a request of unknown fate.
+            headers = {**request_headers(), "Connection": "close"}
+            with requests.Session() as fresh:
+                reply = self._exchange(fresh, request.method, url, request.body, headers, self._authorize)
         pace.note(time.monotonic(), request.method, reply)
         return reply
 
@@ -132,7 +135,8 @@ class SyncTransport:
                 stream=True,
             )
         except (requests.RequestException, HTTPError, OSError) as error:
-            raise _transport_error(error, url) from error
+            # Without its cause, which repeats the whole URL: that of an upload is signed.
+            raise _transport_error(error, url) from None
         with response:
             return make_reply(response.status_code, response.headers, _read(response), settings)
 
@@ -159,7 +163,14 @@ def _read(response: requests.Response) -> bytes:
 
 def _transport_error(error: Exception, url: str) -> SeedanceTransportError:
     reason = _reason(error)
-    sent = not isinstance(reason, (NewConnectionError, ConnectTimeoutError))
+    sent = not (
+        isinstance(reason, (NewConnectionError, ConnectTimeoutError, ssl.SSLCertVerificationError))
+        # http.client's words when a proxy refuses CONNECT. Not every ProxyError: urllib3 1.26 raises one for a reset too.
+        or (isinstance(error, requests.exceptions.ProxyError) and str(reason).startswith("Tunnel connection failed"))
+        # An address or a certificate bundle that cannot be used.
+        or isinstance(error, ValueError)
+        or not isinstance(error, (requests.RequestException, HTTPError))
+    )
     kind = "timed out" if isinstance(error, requests.Timeout) or isinstance(reason, ReadTimeoutError) else "failed"
     return SeedanceTransportError(
         f"The request to {url.partition('?')[0]} {kind}: {type(reason).__name__}: {reason}", request_sent=sent
