@@ -28,6 +28,8 @@ class SeedanceVideoLink(BaseOperatorLink):
         url = getattr(operator, "video_url", None)
         if url is not None:
             return str(url)
-        record: Any = XCom.get_value(key=XCOM_RECORD_KEY, ti_key=ti_key)
-        outputs = record.get("outputs") if isinstance(record, dict) else None
-        return str(outputs[0]["url"]) if outputs else ""
+        try:
+            record: Any = XCom.get_value(key=XCOM_RECORD_KEY, ti_key=ti_key)
+            return str(record["outputs"][0]["url"])
+        except Exception:  # noqa: BLE001 - whatever is stored or missing, a page without the link beats an error page
+            return ""

@@ -72,6 +72,7 @@ class DagOutcome:
         except ImportError:  # Airflow 2.11
             from airflow.models.xcom import BaseXCom as XComModel
 
+        self.dag_id, self.run_id = dag_id, run_id
         self._outcomes: dict[tuple[str, int], Outcome] = {}
         with create_session() as session:
             for ti in session.query(TaskInstance).filter_by(dag_id=dag_id, run_id=run_id):
@@ -122,11 +123,12 @@ def run_dag(folder: Path, tasks: str) -> DagOutcome:
 
 @dataclass
 class FakeTaskInstance:
-    """What the sensor uses of Airflow's task instance."""
+    """What the sensor and the operators use of Airflow's task instance."""
 
     xcoms: dict[str, Any] = field(default_factory=dict)
     first_reschedule: Any = None
-    task_id: str = "wait"
+    try_number: int = 1
+    max_tries: int = 0
 
     def xcom_push(self, key: str, value: Any) -> None:
         assert key not in self.xcoms, "pushing a key twice in one try is a conflict on some versions of Airflow"
