@@ -201,8 +201,8 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Read the body up to the limit. What was received stands even if the connection then breaks."""
     body = b""
     try:
-        while len(body) < MAX_BODY and (chunk := await response.content.readany()):
-            body += chunk
+        while len(body) < MAX_BODY and not response.content.at_eof():
+            body += await response.content.readany()
     except (aiohttp.ClientError, TimeoutError, OSError):
         pass
     return body

@@ -165,7 +165,7 @@ def _transport_error(error: Exception, url: str) -> SeedanceTransportError:
     reason = _reason(error)
     sent = not (
         isinstance(reason, (NewConnectionError, ConnectTimeoutError, ssl.SSLCertVerificationError))
-        # http.client's words when a proxy refuses CONNECT. Not every ProxyError: urllib3 1.26 raises one for a reset too.
+        # http.client's words when a proxy refuses CONNECT. urllib3 1.26 has a ProxyError for a reset as well.
         or (isinstance(error, requests.exceptions.ProxyError) and str(reason).startswith("Tunnel connection failed"))
         # An address or a certificate bundle that cannot be used.
         or isinstance(error, ValueError)
