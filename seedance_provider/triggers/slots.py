@@ -34,6 +34,10 @@ class _Waiter:
         self.poll_interval = poll_interval
         self.woken = woken
 
+    @property
+    def is_woken(self) -> bool:
+        return self.woken.done() and not self.woken.cancelled()
+
     def __lt__(self, other: _Waiter) -> bool:
         return self.since < other.since
 
@@ -68,29 +72,39 @@ class SlotQueue:
             async with asyncio.timeout(max(deadline - time.time(), 0)):
                 return await waiter.woken
         except TimeoutError:
-            return None
+            # Woken in the moment of the deadline: the slot is there to be used.
+            return waiter.woken.result() if waiter.is_woken else None
+        except asyncio.CancelledError:
+            if waiter.is_woken:
+                self.release()  # it cannot use the slot any more: the next one's turn
+            raise
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
-            elif not waiter.woken.cancelled() and asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                self.release()  # woken, but cancelled before it could use the slot: the next one's turn
+            if not self._waiters:
+                self._stop_timer()  # whoever comes next waits its own interval
 
     def release(self) -> None:
         """Tell that a slot became free: wakes the first waiter, or is kept for one that is on its way here."""
-        if not self._waiters:
+        if not self._wake(WOKEN_BY_END):
             self._unclaimed.append(time.time())
-            return
-        self._wake(WOKEN_BY_END)
 
-    def _wake(self, reason: str) -> None:
-        waiter = self._waiters.pop(0)
-        if not waiter.woken.done():
+    def _wake(self, reason: str) -> bool:
+        while self._waiters:
+            waiter = self._waiters.pop(0)
+            if waiter.woken.done():  # cancelled, or past its deadline, and about to leave
+                continue
             waiter.woken.set_result(reason)
-        # What just woke one says how things stand; the next guess can wait its full time.
+            # What just woke one says how things stand; the next guess can wait its full time.
+            self._stop_timer()
+            self._start_timer()
+            return True
+        return False
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._start_timer()
 
     def _start_timer(self) -> None:
         if self._timer is None and self._waiters:
@@ -99,8 +113,7 @@ class SlotQueue:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._waiters:
-            self._wake(WOKEN_BY_TIME)
+        self._wake(WOKEN_BY_TIME)
 
 
 _queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SlotQueue]] = WeakKeyDictionary()
