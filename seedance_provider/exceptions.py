@@ -46,7 +46,7 @@ class SeedanceError(AirflowException):
         self.seedance_task_id = seedance_task_id
 
 
-class SeedanceConfigurationError(SeedanceError, AirflowFailException):
+class SeedanceConfigurationError(SeedanceError, AirflowFailException, ValueError):
     """The Airflow connection or a parameter cannot be used; the text names the field and the fix."""
 
 

@@ -41,6 +41,7 @@ class Submission:
     :param try_number: The try that wanted it.
     :param seedance_task_id: The answer; None as long as the fate of the request is unknown.
     :param submitted_at: When the answer came, epoch seconds.
+    :param ended: True once the task instance has done all it wanted with the task: a clear then makes a new one.
     """
 
     fingerprint: str
@@ -48,6 +49,7 @@ class Submission:
     try_number: int
     seedance_task_id: str | None = None
     submitted_at: float | None = None
+    ended: bool = False
 
 
 def fingerprint(model: str, inputs: Mapping[str, Any], callback_url: str | None) -> str:
@@ -66,18 +68,19 @@ def judge(saved: Submission | None, wanted: Submission) -> tuple[Verdict, str]:
     if saved is None:
         return Verdict.SUBMIT, ""
     former = f"Task {saved.seedance_task_id}" if saved.seedance_task_id else "A createTask of unknown fate"
-    if wanted.max_tries > saved.max_tries:
+    cleared = wanted.max_tries > saved.max_tries
+    if cleared and (saved.ended or saved.seedance_task_id is None):
         return Verdict.SUBMIT, f"{former} belongs to a run before this task was cleared; a clear makes a new video"
     if wanted.fingerprint != saved.fingerprint:
-        return (
-            Verdict.SUBMIT,
-            f"{former} was made from other inputs, so this is a new video; the former goes on and is billed",
-        )
+        still = "" if saved.ended else "; the former goes on and is billed"
+        return Verdict.SUBMIT, f"{former} was made from other inputs, so this is a new video{still}"
     if saved.seedance_task_id is None:
         return Verdict.UNCERTAIN, f"Try {saved.try_number} was about to send createTask and never reported its answer"
+    if cleared:
+        return Verdict.CONTINUE, f"{former} had not ended when this task was cleared: it is kept, nothing is bought"
     return (
         Verdict.CONTINUE,
-        f"Continuing with task {saved.seedance_task_id} of try {saved.try_number}; nothing is bought",
+        f"Continuing with task {saved.seedance_task_id} of try {saved.try_number}, nothing is bought",
     )
 
 
@@ -119,20 +122,45 @@ class SubmissionStore:
         if self._store is not None:
             self._store.set(STATE_KEY, asdict(wanted))
 
-    def save_task(self, wanted: Submission, seedance_task_id: str, submitted_at: float) -> Submission:
+    def save_task(
+        self, wanted: Submission, seedance_task_id: str, submitted_at: float, *, ended: bool = False
+    ) -> Submission:
         """Remember the answer. Where that fails this try goes on with the task, which is paid for.
 
         :return: The submission with its task.
         """
-        done = replace(wanted, seedance_task_id=seedance_task_id, submitted_at=submitted_at)
+        done = replace(wanted, seedance_task_id=seedance_task_id, submitted_at=submitted_at, ended=ended)
+        self._save_or_log(done)
+        return done
+
+    def adopt(self, saved: Submission, wanted: Submission) -> Submission:
+        """Make an earlier run's submission this run's, after a clear that keeps it."""
+        if saved.max_tries == wanted.max_tries:
+            return saved
+        adopted = replace(saved, max_tries=wanted.max_tries)
+        self._save_or_log(adopted)
+        return adopted
+
+    def save_end(self, seedance_task_id: str) -> None:
+        """Remember that the outcome of a task is known: a clear from now on makes a new one."""
+        try:
+            saved = self.load()
+        except Exception:
+            log.exception("The end of task %s could not be stored: a clear would return it again", seedance_task_id)
+            return
+        if saved is not None and saved.seedance_task_id == seedance_task_id and not saved.ended:
+            self._save_or_log(replace(saved, ended=True))
+
+    def _save_or_log(self, submission: Submission) -> None:
+        """Save what must not fail this try: the task is paid for."""
         try:
             if self._store is not None:
-                self._store.set(STATE_KEY, asdict(done))
+                self._store.set(STATE_KEY, asdict(submission))
         except Exception:
             log.exception(
-                "Task %s could not be stored: this try goes on with it, a retry would not know it", seedance_task_id
+                "Task %s could not be stored: this try goes on with it, a retry would not know it",
+                submission.seedance_task_id,
             )
-        return done
 
     def forget(self) -> None:
         """Remember that no task came of it. Where that fails, a retry takes the fate of the request for unknown."""

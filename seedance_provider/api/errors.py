@@ -109,7 +109,7 @@ def error_of(reply: Reply, *, spends: bool, seedance_task_id: str | None = None)
             if seedance_task_id and not from_edge
             else "Check the connection's host: this path is unknown there"
         )
-        return exceptions.SeedanceTaskNotFoundError(f"{about}Seedance does not know it: {said}. {fix}", **details)
+        return exceptions.SeedanceTaskNotFoundError(f"{about}Seedance found nothing there: {said}. {fix}", **details)
     if status == 429:
         limit, current = _count(members.get("limit")), _count(members.get("current"))
         numbers = f" ({current} of {limit} slots in use)" if limit is not None and current is not None else ""

@@ -282,7 +282,7 @@ def wait(
                     raise _output_missing(record, seedance_task_id, clock() - missing_output_since)
         now = clock()
         if now >= deadline:
-            raise _timed_out(seedance_task_id, last_status, deadline - started_at, problem) from problem
+            raise _timed_out(seedance_task_id, last_status, round(deadline - started_at, 1), problem) from problem
         if not brief:
             pause = max(pause, policy.poll_delay(now - started_at, poll_interval, random.random()))
         yield Sleep(min(pause, deadline - now), brief, last_status)
@@ -306,10 +306,10 @@ def _asked_to_wait(error: SeedanceError) -> float:
 def _ended(record: TaskRecord) -> TaskRecord | None:
     """Return a success, raise a failure; None for a success whose output is still missing."""
     if record.failure is not None:
-        code = f" (code {record.failure.code})" if record.failure.code else ""
+        code = f" with code {record.failure.code}" if record.failure.code else ""
         raise SeedanceTaskFailedError(
-            f"Task {record.seedance_task_id} failed: {record.failure.message}{code}. The same task never recovers; the "
-            "vendor refunds failed tasks. Change the inputs, then create a new one",
+            f"Task {record.seedance_task_id} failed{code}: {record.failure.message.rstrip('.')}. It never recovers; "
+            "the vendor refunds failed tasks. Change the inputs, then create a new one",
             code=record.failure.code,
             message=record.failure.message,
             record=record,
@@ -346,7 +346,7 @@ def _timed_out(
 ) -> SeedanceTaskTimeoutError:
     state = f"the last look failed: {problem}" if problem else f"it was still {last_status!r}"
     return SeedanceTaskTimeoutError(
-        f"Task {seedance_task_id} did not end within {timeout:.0f} s; {state}. It goes on and is billed when it ends: "
+        f"Task {seedance_task_id} did not end within {timeout:g} s; {state}. It goes on and is billed when it ends: "
         f"wait for it again with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}) and a longer timeout",
         seedance_task_id=seedance_task_id,
     )

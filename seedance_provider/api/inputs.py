@@ -28,7 +28,7 @@ class Problem(NamedTuple):
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.path} = {self.value}: {self.message}; {self.fix}"
+        return f"{self.path} = {self.value}: {self.message}{' ' if self.message.endswith('?') else '; '}{self.fix}"
 
 
 class Report(NamedTuple):
@@ -246,7 +246,7 @@ _OUTSIDE = {"model": "model", "callBackUrl": "callback_url", "callback_url": "ca
 
 _MISSING = "(missing)"
 _SHOWN = 60
-_NATIVE = "a template gives only text unless the DAG has render_template_as_native_obj=True"
+_NATIVE = "a template gives only text: write the whole inputs as one JSON text and this value with | tojson"
 
 
 def known_models() -> tuple[str, ...]:

@@ -131,11 +131,16 @@ def seconds_of(name: str, value: float | timedelta | None) -> float | None:
     :param name: The parameter's name, for the message.
     :param value: Seconds or a timedelta; None stays None.
     :return: Seconds, finite and more than 0.
-    :raises ValueError: for anything else, naming the parameter, the value and the fix.
+    :raises SeedanceConfigurationError: for anything else, naming the parameter, the value and the fix.
     """
     if value is None:
         return None
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
-        raise ValueError(f"{name}={value!r} is not a duration: give a number of seconds above 0, or a timedelta")
+        # Imported here: Airflow reads this module while it looks for providers, before its own bases can be imported.
+        from seedance_provider.exceptions import SeedanceConfigurationError
+
+        raise SeedanceConfigurationError(
+            f"{name}={value!r} is not a duration: give a number of seconds above 0, or a timedelta"
+        )
     return float(seconds)

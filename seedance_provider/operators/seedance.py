@@ -50,6 +50,11 @@ class _SubmittingOperator(BaseOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"inputs": "json"}
     template_ext: Sequence[str] = (".json",)
 
+    @property
+    def _follows_task(self) -> bool:
+        """Whether the task instance stays with its Seedance task to the end."""
+        return False
+
     def __init__(
         self,
         *,
@@ -82,7 +87,7 @@ class _SubmittingOperator(BaseOperator):
             parse_submit_policy(submit_policy, "submit_policy")
         if validation not in ("strict", "warn"):
             raise SeedanceConfigurationError(f"validation is {validation!r}: say 'strict' or 'warn'")
-        if isinstance(inputs, Mapping) and not input_tables.is_rendered_later(model):
+        if not (isinstance(inputs, str) or input_tables.is_rendered_later(inputs)):
             # What is written out in the DAG file is checked while it is parsed, long before it could cost anything.
             self._check(inputs, partial=True, allow_local_media=upload_media)
 
@@ -96,7 +101,7 @@ class _SubmittingOperator(BaseOperator):
         listed = "; ".join(str(problem) for problem in report.problems)
         if self.validation == "strict":
             raise SeedanceInvalidRequestError(
-                f"The inputs would be refused, or buy the wrong video: {listed}. Nothing was sent or charged. "
+                f"The inputs of {self.task_id!r} would be refused or buy the wrong video: {listed}. Nothing was sent. "
                 "validation='warn' would let the vendor decide",
                 errors=[{"path": problem.path, "message": problem.message} for problem in report.problems],
             )
@@ -117,12 +122,12 @@ class _SubmittingOperator(BaseOperator):
 
         store = SubmissionStore(context, durable=self.durable)
         saved = store.load()
-        verdict, reason = judge(saved, self._wanted(context, parse_inputs(self.inputs)))
+        verdict, reason = judge(saved, self._wanted(context))
         if reason:
             self.log.warning("%s", reason)
         if verdict is Verdict.CONTINUE and saved is not None:
             self._push_task_id(context, saved.seedance_task_id)
-            return saved, True
+            return store.adopt(saved, self._wanted(context)), True
         if verdict is Verdict.UNCERTAIN and hook.effective_submit_policy == "safe":
             raise SeedanceSubmitUncertainError(
                 f"{reason}, so a video may have been bought. submit_policy='safe' does not send it again: look at the "
@@ -133,11 +138,12 @@ class _SubmittingOperator(BaseOperator):
             self.log.warning("submit_policy='vendor' sends createTask again; if the first one arrived, this buys twice")
         return self._submit(context, hook, carry), False
 
-    def _wanted(self, context: Context, inputs: Mapping[str, Any]) -> Submission:
+    def _wanted(self, context: Context) -> Submission:
         from seedance_provider.submission import Submission, fingerprint
 
         ti: Any = context["ti"]
-        return Submission(fingerprint(self.model, inputs, self.callback_url), ti.max_tries or 0, ti.try_number or 1)
+        request = fingerprint(self.model, parse_inputs(self.inputs), self.callback_url)
+        return Submission(request, ti.max_tries or 0, ti.try_number or 1)
 
     def _submit(self, context: Context, hook: SeedanceHook, carry: dict[str, Any]) -> Submission:
         """Send createTask, remembering the intent before and the id after; wait for a slot if there is none."""
@@ -145,7 +151,7 @@ class _SubmittingOperator(BaseOperator):
 
         store = SubmissionStore(context, durable=self.durable)
         written = parse_inputs(self.inputs)
-        wanted = self._wanted(context, written)
+        wanted = self._wanted(context)
         base_url = hook.settings.base_url  # a connection that cannot be used must not look like an intent
         self._check(written, partial=False, allow_local_media=self.upload_media)
         while True:
@@ -164,7 +170,7 @@ class _SubmittingOperator(BaseOperator):
             break
         # In this order: a line of log is the quickest memory, the store the one a retry reads.
         self.log.info("Created task %s with model %s on %s", seedance_task_id, self.model, base_url)
-        submission = store.save_task(wanted, seedance_task_id, time.time())
+        submission = store.save_task(wanted, seedance_task_id, time.time(), ended=not self._follows_task)
         self._push_task_id(context, seedance_task_id)
         return submission
 
@@ -373,7 +379,7 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         if read.status == "slot":
             return self._generate(context, read.carry)
         try:
-            with self._telling_how_to_go_on(read.seedance_task_id):
+            with self._noting_the_end(context, read.seedance_task_id):
                 return waiting.finish(waiting.outcome(event), self, context, self.log)
         except SeedanceTaskFailedError as failure:
             self._raise_unless_resubmitted(failure, read.carry)
@@ -423,31 +429,40 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
             timeout=timeout + max(time.time() - submitted_at, 0),
         )
         status = None
-        with self._telling_how_to_go_on(submission.seedance_task_id):
-            if not self.deferrable:
-                return waiting.finish(hook.run(wait.flow(self.log)), self, context, self.log)
-            # One just created need not be looked at.
-            if time.time() - submitted_at >= 1:
-                try:
-                    return waiting.finish(wait.look(hook, self.log), self, context, self.log)
-                except waiting.Paused as paused:
-                    status = paused.pause.status
+        # One just created need not be looked at.
+        if not self.deferrable or time.time() - submitted_at >= 1:
+            try:
+                with self._noting_the_end(context, submission.seedance_task_id):
+                    record = wait.look(hook, self.log) if self.deferrable else hook.run(wait.flow(self.log))
+                    return waiting.finish(record, self, context, self.log)
+            except waiting.Paused as paused:
+                status = paused.pause.status
         return wait.defer(self, self.seedance_conn_id, status, carry)
 
+    @property
+    def _follows_task(self) -> bool:
+        return self.wait_for_completion
+
     @contextmanager
-    def _telling_how_to_go_on(self, seedance_task_id: str) -> Iterator[None]:
-        """Say, where a wait breaks off, that clearing this task would pay again: the sensor's clear would not."""
+    def _noting_the_end(self, context: Context, seedance_task_id: str) -> Iterator[None]:
+        """Remember that a wait came to its end; say, where it broke off, how to get the video all the same."""
+        from seedance_provider.exceptions import SeedanceOutputMissingError
         from seedance_provider.metrics import reporting_failures
+        from seedance_provider.submission import SubmissionStore
         from seedance_provider.waiting import goes_on
 
+        store = SubmissionStore(context, durable=self.durable)
         try:
             with reporting_failures():
                 yield
-        except SeedanceTaskFailedError:
+        except SeedanceError as error:
+            if isinstance(error, SeedanceTaskFailedError) and not isinstance(error, SeedanceOutputMissingError):
+                store.save_end(seedance_task_id)
+            else:
+                clear = "clear this task, which keeps it" if store.is_available else "not a clear, which buys another"
+                self.log.warning("%s, or %s", goes_on(seedance_task_id), clear)
             raise
-        except SeedanceError:
-            self.log.warning("%s; to clear this task instead makes a new video", goes_on(seedance_task_id))
-            raise
+        store.save_end(seedance_task_id)
 
 
 def _may_have_bought(error: SeedanceError) -> bool:

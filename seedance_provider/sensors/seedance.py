@@ -60,13 +60,11 @@ class SeedanceTaskSensor(BaseSensorOperator):
         interval = seconds_of("poll_interval", poll_interval) or seconds_of("poke_interval", poke_interval)
         if interval is not None:
             kwargs["poke_interval"] = interval
-        explicit_timeout = seconds_of("timeout", timeout)
-        super().__init__(timeout=explicit_timeout or DEFAULT_WAIT_TIMEOUT, **kwargs)
+        # Airflow's configuration is read when the sensor runs: a look-up per sensor slows down parsing a DAG of many.
+        super().__init__(timeout=seconds_of("timeout", timeout) or DEFAULT_WAIT_TIMEOUT, **kwargs)
         self.seedance_task_id = seedance_task_id
         self.seedance_conn_id = seedance_conn_id
         self.poll_interval = interval
-        # Airflow's configuration is read when the sensor runs: a look-up per sensor slows down parsing a DAG of many.
-        self._explicit_timeout = explicit_timeout
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> list[str]:
@@ -80,6 +78,8 @@ class SeedanceTaskSensor(BaseSensorOperator):
         with self._skipping_instead_of_failing():
             wait = self._wait(context)
             hook = self._hook()
+            if self.deferrable and self.reschedule:
+                self.log.info("mode='reschedule' has no effect while deferrable is True")
             if not self.deferrable and not self.reschedule:
                 return waiting.finish(hook.run(wait.flow(self.log)), self, context, self.log)
             try:
@@ -143,6 +143,10 @@ class SeedanceTaskSensor(BaseSensorOperator):
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=waiting.finish(record, self, context, self.log))
 
+    @property
+    def _has_own_timeout(self) -> bool:
+        return self.timeout != DEFAULT_WAIT_TIMEOUT
+
     def _hook(self) -> SeedanceHook:
         from seedance_provider.hooks.seedance import SeedanceHook
 
@@ -155,7 +159,7 @@ class SeedanceTaskSensor(BaseSensorOperator):
             seedance_task_id=self.seedance_task_id,
             poll_interval=self.poll_interval or default_poll_interval(),
             started_at=self._first_look_at(context) if self.reschedule and not self.deferrable else time.time(),
-            timeout=self._explicit_timeout or default_wait_timeout(),
+            timeout=self.timeout if self._has_own_timeout else default_wait_timeout(),
         )
 
     def _first_look_at(self, context: Context) -> float:
