@@ -62,7 +62,12 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["seedance_provider.hooks.seedance"]}],
         "operators": [{"integration-name": _INTEGRATION, "python-modules": ["seedance_provider.operators.seedance"]}],
         "sensors": [{"integration-name": _INTEGRATION, "python-modules": ["seedance_provider.sensors.seedance"]}],
-        "triggers": [{"integration-name": _INTEGRATION, "python-modules": ["seedance_provider.triggers.seedance"]}],
+        "triggers": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["seedance_provider.triggers.seedance", "seedance_provider.triggers.slots"],
+            }
+        ],
         "extra-links": ["seedance_provider.links.seedance.SeedanceVideoLink"],
         "connection-types": [
             {
