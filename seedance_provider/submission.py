@@ -37,7 +37,8 @@ class Submission:
     """One createTask, wanted or done.
 
     :param fingerprint: Of the request, from :func:`fingerprint`.
-    :param max_tries: Of the task instance when it was wanted; a clear of a finished task raises it, a retry does not.
+    :param max_tries: Of the task instance when it was wanted; a clear changes it, a retry does not, nor does a clear of
+        a task that runs on a worker.
     :param try_number: The try that wanted it.
     :param seedance_task_id: The answer; None as long as the fate of the request is unknown.
     :param submitted_at: When the answer came, epoch seconds.
@@ -68,7 +69,7 @@ def judge(saved: Submission | None, wanted: Submission) -> tuple[Verdict, str]:
     if saved is None:
         return Verdict.SUBMIT, ""
     former = f"Task {saved.seedance_task_id}" if saved.seedance_task_id else "A createTask of unknown fate"
-    cleared = wanted.max_tries > saved.max_tries
+    cleared = wanted.max_tries != saved.max_tries
     if cleared and (saved.ended or saved.seedance_task_id is None):
         return Verdict.SUBMIT, f"{former} belongs to a run before this task was cleared; a clear makes a new video"
     if wanted.fingerprint != saved.fingerprint:
@@ -80,7 +81,7 @@ def judge(saved: Submission | None, wanted: Submission) -> tuple[Verdict, str]:
         return Verdict.CONTINUE, f"{former} had not ended when this task was cleared: it is kept, nothing is bought"
     return (
         Verdict.CONTINUE,
-        f"Continuing with task {saved.seedance_task_id} of try {saved.try_number}, nothing is bought",
+        f"Continuing with task {saved.seedance_task_id} of try {saved.try_number}; nothing is bought",
     )
 
 
