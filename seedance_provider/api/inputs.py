@@ -502,12 +502,21 @@ def _judge_url(path: str, value: object, field: Field) -> Iterator[Problem]:
     if not isinstance(value, str):
         yield Problem(path, _show(value), "is not text", fix)
         return
-    scheme, _, rest = value.partition("://")
-    host = rest.replace("?", "/").replace("#", "/").partition("/")[0]
-    if scheme.lower() not in ("http", "https") or not host:
+    if not _is_web_url(value):
         yield Problem(path, _show(value), "is not an http or https URL", fix)
     elif any(character.isspace() for character in value):
         yield Problem(path, _show(value), "has white space in it", "remove it, or write %20 for a space")
+
+
+def _is_web_url(value: str) -> bool:
+    """Tell whether a text has the scheme, the host and, if any, the port of a web address."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # such as a port out of range
+        return False
 
 
 def _judge_integer(path: str, value: object, field: Field) -> Iterator[Problem]:

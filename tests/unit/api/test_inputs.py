@@ -340,7 +340,8 @@ def test_a_cycle_a_deep_nest_and_a_wide_share_all_end():
 @pytest.mark.parametrize(
     "url",
     ["", " ", "cat.png", "/tmp/cat.png", "s3://bucket/key", "ftp://h/a", "data:image/png;base64,AA", "https://",
-     "http:///a.png", "https://?a", "https://h/a b.png", "https://h/a\n", " https://h/a", 5, None, [U], b"https://h"],
+     "http:///a.png", "https://?a", "https://h/a b.png", "https://h/a\n", " https://h/a", 5, None, [U], b"https://h",
+     "https://h:99999/a", "https://h:0/a", "https://h:port/a", "https://:80/a", "https://::1/a", "https://[::1"],
 )  # fmt: skip
 @pytest.mark.parametrize("field", ["imageUrls", "videoUrls", "audioUrls"])
 def test_each_item_that_is_no_web_address_is_named_by_its_place(field, url):
@@ -349,7 +350,7 @@ def test_each_item_that_is_no_web_address_is_named_by_its_place(field, url):
 
 
 def test_a_web_address_may_be_http_upper_case_and_signed():
-    urls = ["http://h/a", "HTTPS://H/a.png", "https://h:8443/a?X-Amz-Signature=00&b=c#d"]
+    urls = ["http://h/a", "HTTPS://H/a.png", "https://h:8443/a?X-Amz-Signature=00&b=c#d", "https://[2001:db8::1]:80/a"]
     assert check("seedance2-5", {"prompt": "x", "imageUrls": urls}).problems == ()
 
 
