@@ -214,13 +214,13 @@ def clean_text(text: str) -> str:
 
 
 def http_url_or_none(value: Any) -> str | None:
-    """Accept an http or https URL with a host and without white space; None for anything else."""
+    """Accept an http or https URL with a host, a possible port and no white space; None for anything else."""
     if not isinstance(value, str):
         return None
     url = value.strip()
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return None
     return url if usable and url.isprintable() and " " not in url else None
