@@ -10,7 +10,11 @@ from urllib.parse import quote
 
 from seedance_provider.api import errors
 from seedance_provider.api.models import http_url_or_none, is_task, load_json, unwrap
-from seedance_provider.exceptions import SeedanceInvalidRequestError, SeedanceSubmitUncertainError
+from seedance_provider.exceptions import (
+    SeedanceInvalidRequestError,
+    SeedanceServerError,
+    SeedanceSubmitUncertainError,
+)
 
 T = TypeVar("T")
 
@@ -147,6 +151,12 @@ def request_upload(file_name: str, content_type: str) -> Call[UploadTicket]:
             if upload_url is not None and url is not None:
                 announced = members.get("contentType")
                 return UploadTicket(upload_url, announced if isinstance(announced, str) else content_type, url)
+        if 200 <= reply.status < 300 and not (isinstance(payload, dict) and errors.envelope_status(payload)):
+            # Without an excerpt, which could show a signed URL.
+            raise SeedanceServerError(
+                f"Seedance answered the request for an upload with {reply.status}, without a usable uploadUrl and url",
+                status_code=reply.status,
+            )
         raise errors.error_of(reply, spends=False)
 
     body = json.dumps({"fileName": file_name, "contentType": content_type}, separators=(",", ":")).encode()
