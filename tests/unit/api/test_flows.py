@@ -586,6 +586,88 @@ class TestWaitAfterAFirstLookElsewhere:
         assert played.pauses == [20, 20]
 
 
+def of_a_later_settled_model(credits_used: Any, status: str = "success") -> calls.Reply:
+    return reply(
+        200,
+        {"taskId": TASK, "model": "seedance2-5-extend", "status": status, "creditsUsed": credits_used, "output": VIDEO},
+    )
+
+
+class TestSettlement:
+    """Some models are charged by the length of a reference video, a few seconds after the success."""
+
+    def test_reads_the_credits_once_more(self) -> None:
+        clock = Clock()
+        played = play(wait(clock), [of_a_later_settled_model(295), of_a_later_settled_model(525.5)], clock=clock)
+        assert played.result is not None
+        assert str(played.result.credits_used) == "525.5"
+        assert played.result.urls == [VIDEO]
+        (pause,) = played.sleeps
+        assert (pause.seconds, pause.brief) == (policy.SETTLEMENT_DELAY, True)
+
+    @pytest.mark.parametrize(
+        "second",
+        [
+            pytest.param(lambda: SERVER_ERROR, id="500"),
+            pytest.param(lambda: NOT_FOUND, id="404"),
+            pytest.param(lambda: BAD_GATEWAY, id="502-page"),
+            pytest.param(broke_off, id="reset"),
+        ],
+    )
+    def test_keeps_the_video_when_that_fails(self, second: Any, caplog: pytest.LogCaptureFixture) -> None:
+        clock = Clock()
+        played = play(wait(clock), [of_a_later_settled_model(295), second()], clock=clock)
+        assert played.result is not None
+        assert played.result.credits_used == 295
+        assert "could not be read" in caplog.records[-1].getMessage()
+
+    @pytest.mark.parametrize(
+        "second", [of_a_later_settled_model(None), WAITING, FAILED], ids=["null", "waiting", "fail"]
+    )
+    def test_keeps_the_first_amount_where_there_is_no_second(self, second: calls.Reply) -> None:
+        clock = Clock()
+        played = play(wait(clock), [of_a_later_settled_model(295), second], clock=clock)
+        assert played.result is not None
+        assert played.result.status is TaskStatus.SUCCESS
+        assert played.result.credits_used == 295
+
+    def test_is_not_waited_for_with_other_models(self) -> None:
+        clock = Clock()
+        assert not play(wait(clock), [SUCCESS], clock=clock).pauses
+
+
+class TestRepeat:
+    @pytest.mark.parametrize(
+        "body", [{}, [], {"uploadUrl": "ftp://a"}, {"uploadUrl": "https://a.example/put"}], ids=repr
+    )
+    def test_asks_three_times_for_a_ticket_that_cannot_be_used(self, body: Any) -> None:
+        flow = flows.repeat(calls.request_upload("cat.png", "image/png"), LOG)
+        played = play(flow, [reply(200, body)] * 3)
+        assert type(played.error) is exceptions.SeedanceServerError
+        assert "without a usable uploadUrl" in str(played.error)
+        assert "a.example" not in str(played.error), "a signed URL is shown nowhere"
+
+    def test_takes_an_error_envelope_for_the_error_it_is(self) -> None:
+        flow = flows.repeat(calls.request_upload("cat.png", "image/png"), LOG)
+        played = play(flow, [reply(200, {"code": 402, "message": "x", "data": None})])
+        assert type(played.error) is exceptions.SeedanceInsufficientCreditsError
+
+    @pytest.mark.parametrize("status", [200, 201])
+    @pytest.mark.parametrize("announced", ["image/webp", None])
+    def test_takes_a_ticket_in_or_out_of_an_envelope(self, status: int, announced: str | None) -> None:
+        members = {
+            "uploadUrl": "https://a.example/put?s=1",
+            "url": "https://b.example/cat.png",
+            "contentType": announced,
+        }
+        for body in (members, {"code": 200, "message": "success", "data": members}):
+            flow = flows.repeat(calls.request_upload("cat.png", "image/png"), LOG)
+            ticket = play(flow, [reply(status, body)]).result
+            assert ticket == calls.UploadTicket(
+                "https://a.example/put?s=1", announced or "image/png", "https://b.example/cat.png"
+            )
+
+
 def test_a_flow_can_be_closed_at_any_step() -> None:
     clock = Clock()
     for flow in (submit(), flows.get(TASK, LOG), wait(clock), wait(clock, look_first=False)):

@@ -211,6 +211,8 @@ class TestOutputs:
             "https://",
             "https:///v.mp4",
             "http://[::1",
+            "https://a.example:99999/v.mp4",
+            "https://a.example:port/v.mp4",
             "https://a.example/a b.mp4",
             "https://a.example/\u202egpj.exe",
             "https://a.example/\x00",
@@ -366,6 +368,11 @@ def test_no_number_is_too_large_or_too_small_to_be_read(member: str, quote: str,
     payload = models.load_json(f'{{"taskId":"task_a","status":"waiting","{member}":{quote}{text}{quote}}}'.encode())
     if payload is not None:
         assert models.parse_task(payload).status is TaskStatus.WAITING
+
+
+def test_a_number_of_more_digits_than_python_prints_is_unknown() -> None:
+    record = models.parse_task({"taskId": 10**5000, "creditsUsed": 10**5000, "createTime": -(10**5000)})
+    assert (record.seedance_task_id, record.credits_used, record.create_time) == ("", None, None)
 
 
 @pytest.mark.parametrize("text", ["a\ud800b", "a\x00b"], ids=["lone-surrogate", "nul"])

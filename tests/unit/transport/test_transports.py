@@ -33,6 +33,7 @@ from seedance_provider.exceptions import (
     SeedanceTransportError,
 )
 from seedance_provider.transport import MAX_BODY, aio
+from seedance_provider.transport.sync import SyncTransport
 from tests.unit.transport import wire
 from tests.unit.transport.conftest import Drive, by_requests
 from tests.unit.transport.wire import Server, answer
@@ -609,9 +610,28 @@ def test_a_flow_is_closed_when_the_transport_is_done_with_it(drive: Drive, setti
     assert closed == [True]
 
 
-def test_a_broken_lookup_of_the_connection_is_not_swallowed(serve: Serve, settings: Settings) -> None:
-    from seedance_provider.transport.sync import SyncTransport
+def test_a_pause_can_be_carried_out_by_the_caller(serve: Serve, settings: Settings) -> None:
+    """That is how poke and reschedule mode wait without blocking here."""
+    server = serve(answer(200, RECORD), answer(200, RECORD))
+    pauses: list[flows.Sleep] = []
 
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    def sleep(pause: flows.Sleep) -> None:
+        pauses.append(pause)
+        if len(pauses) == 2:
+            raise Enough
+
+    flow = flows.wait(TASK, poll_interval=600, started_at=0, deadline=10**9, clock=lambda: 0, log=LOG)
+    with pytest.raises(Enough):
+        SyncTransport(settings(server.url), lambda: settings(server.url)).drive(flow, sleep)
+    assert [(pause.seconds, pause.status) for pause in pauses] == [(600, "waiting")] * 2
+    with pytest.raises(StopIteration):
+        next(flow)
+
+
+def test_a_broken_lookup_of_the_connection_is_not_swallowed(serve: Serve, settings: Settings) -> None:
     server = serve(answer(401), answer(401))
 
     def renew() -> SeedanceSettings:
