@@ -99,13 +99,14 @@ def test_waiting_takes_interval_and_timeout_from_the_configuration(
     seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seedance_emulator.settings.update({"waiting_seconds": 60.0})
-    monkeypatch.setenv("AIRFLOW__SEEDANCE__TIMEOUT", "0.3")
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__TIMEOUT", "0.6")
     monkeypatch.setenv("AIRFLOW__SEEDANCE__POLL_INTERVAL", "0.1")
     hook = SeedanceHook()
     task_id = hook.create_task("seedance-20", FOX)
     with pytest.raises(SeedanceTaskTimeoutError, match=r"did not end within"):
         hook.wait_for_task(task_id)
-    assert 3 <= len(seedance_emulator.requests("recordInfo")) <= 4
+    # The adaptive schedule would have looked twice: at once and at the deadline.
+    assert 3 <= len(seedance_emulator.requests("recordInfo")) <= 7
 
 
 @pytest.mark.parametrize(
@@ -381,6 +382,12 @@ def test_a_good_key_is_accepted_by_the_ancestors_dialect(seedance_emulator: Emul
 
 def test_a_good_key_is_accepted_even_if_the_api_finds_the_id_malformed(seedance_emulator: Emulator) -> None:
     seedance_emulator.add_fault("http", on="recordInfo", status=400, message="Invalid taskId")
+    assert Verdict(seedance_emulator, seedance_emulator.api_key).good
+
+
+def test_a_good_key_is_accepted_even_if_the_api_knows_such_a_task(seedance_emulator: Emulator) -> None:
+    record = {"taskId": "airflow-connection-test", "status": "waiting"}
+    seedance_emulator.add_fault("http", on="recordInfo", status=200, json=record)
     assert Verdict(seedance_emulator, seedance_emulator.api_key).good
 
 

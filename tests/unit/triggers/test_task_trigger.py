@@ -178,10 +178,9 @@ def test_the_deadline_survives_a_restart_of_the_triggerer(seedance_emulator: Emu
 
     asyncio.run(run_and_die())
     again = SeedanceTaskTrigger(**first.serialize()[1])
-    started = time.monotonic()
-    with pytest.raises(SeedanceTaskTimeoutError):
+    with pytest.raises(SeedanceTaskTimeoutError, match=r"did not end within 0\.(6|59)"):
         outcome(fire(again))
-    assert time.monotonic() - started < 0.5
+    assert again.deadline == first.deadline
 
 
 def test_a_deadline_that_passed_while_no_triggerer_ran_still_gets_one_look(seedance_emulator: Emulator) -> None:
