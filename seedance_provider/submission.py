@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STATE_KEY = "seedance_submission"
+_READABLE: dict[str, tuple[type, ...]] = {
+    "fingerprint": (str,),
+    "max_tries": (int,),
+    "try_number": (int,),
+    "seedance_task_id": (str, type(None)),
+    "submitted_at": (int, float, type(None)),
+    "ended": (bool,),
+}
 
 
 class Verdict(enum.Enum):
@@ -55,8 +63,17 @@ class Submission:
 
 def fingerprint(model: str, inputs: Mapping[str, Any], callback_url: str | None) -> str:
     """Tell one wanted video from another: a digest of the request as the DAG author wrote it."""
-    request = json.dumps([model, inputs, callback_url], sort_keys=True, default=str)
+    whole = [model, inputs, callback_url]
+    # Names that are no text cannot be sorted. What is no JSON at all is refused when it is checked, which comes later.
+    request = _json(whole, sort_keys=True) or _json(whole, skipkeys=True) or repr((model, callback_url))
     return hashlib.sha256(request.encode()).hexdigest()
+
+
+def _json(value: Any, **options: bool) -> str:
+    try:
+        return json.dumps(value, default=str, **options)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RecursionError):
+        return ""
 
 
 def judge(saved: Submission | None, wanted: Submission) -> tuple[Verdict, str]:
@@ -111,12 +128,17 @@ class SubmissionStore:
         if state is None:
             return None
         try:
-            return Submission(**state)
+            saved = Submission(**state)
+            for name, types in _READABLE.items():
+                value = getattr(saved, name)
+                if not isinstance(value, types) or value == "":
+                    raise TypeError(f"{name} is {value!r:.50}")  # noqa: TRY301 - one text for all that cannot be read
         except TypeError as error:
             raise SeedanceSubmitUncertainError(
                 f"The task state {STATE_KEY!r} cannot be read ({state!r:.200}), so a video may have been bought. Look "
                 "at the account's task list on the vendor's site, then delete that state and clear this task"
             ) from error
+        return saved
 
     def save_intent(self, wanted: Submission) -> None:
         """Remember that a createTask is about to be sent."""
