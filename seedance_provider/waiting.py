@@ -136,9 +136,9 @@ def finish(record: TaskRecord, operator: BaseOperator, context: Context, log: An
         # Some are signed: who reads the log must not get access with it.
         ", ".join(url.partition("?")[0] for url in record.urls),
     )
-    metrics.report("success", record)
     if operator.do_xcom_push:
         context["ti"].xcom_push(key=XCOM_RECORD_KEY, value=record.model_dump(mode="json"))
+    metrics.report("success", record)
     operator.video_url = record.urls[0]
     return record.urls
 

@@ -255,7 +255,11 @@ def wait(
             failures += 1
             problem = error
             pause = max(policy.backoff(failures, random.random()), _asked_to_wait(error))
-            log.warning("Looking at task %s failed, it is not lost and is looked at again: %s", seedance_task_id, error)
+            log.warning(
+                "Looking at task %s failed, it is not lost and is looked at again: %s",
+                seedance_task_id,
+                str(error).removeprefix(f"task {seedance_task_id}: "),
+            )
         else:
             failures = 0
             problem = None

@@ -386,6 +386,29 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         hook = self._hook()
         return self._wait(context, hook, self._submit(context, hook, read.carry), read.carry)
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral, also after one that Airflow itself ended.
+
+        :param next_method: ``execute_complete``, or Airflow's word for a deferral without an event.
+        :param next_kwargs: The event, or why there is none.
+        :param context: The context.
+        :return: What :meth:`execute_complete` returns.
+        """
+        if next_method != "execute_complete":
+            # What Airflow raises now names neither the task nor the way on.
+            from seedance_provider.submission import SubmissionStore
+            from seedance_provider.waiting import goes_on
+
+            saved = SubmissionStore(context, durable=self.durable).load()
+            self.log.error(
+                "The triggerer stopped waiting before an end (%s). %s",
+                (next_kwargs or {}).get("error", "no reason given"),
+                goes_on(saved.seedance_task_id)
+                if saved is not None and saved.seedance_task_id is not None
+                else "If a task was created, its id is above: wait for it with SeedanceTaskSensor",
+            )
+        return super().resume_execution(next_method, next_kwargs, context)
+
     def on_kill(self) -> None:
         """Say what it means for the video that the task instance is stopped while it waits on the worker."""
         from seedance_provider.waiting import goes_on
