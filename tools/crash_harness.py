@@ -3,11 +3,11 @@
     python tools/crash_harness.py                                  # every point, both submit policies, user actions
     python tools/crash_harness.py --policy safe --point reply --point id_stored
 
-Airflow 3.3 (scheduler, LocalExecutor, triggerer, API server, DAG processor) runs against the emulator. Each case is a DAG
-with an account and a connection of its own, so its POSTs and its bill are its own. At the named point of the first try
-the task process writes down that it got there and sends SIGKILL to its supervisor (the executor's worker) and to
-itself, as when a machine is lost; the scheduler notices the missing heartbeat and starts the next try. The points
-are put into the task process by a ``pre_execute`` of the DAG below; the provider knows nothing of them.
+Airflow 3.3 (scheduler, LocalExecutor, triggerer, API server, DAG processor) runs against the emulator. Each case is a
+DAG with an account and a connection of its own, so its POSTs and its bill are its own. At the named point of the first
+try the task process writes down that it got there and sends SIGKILL to its supervisor (the executor's worker) and to
+itself, as when a machine is lost; the scheduler notices the missing heartbeat and starts the next try. The points are
+put into the task process by a ``pre_execute`` of the DAGs below; the provider knows nothing of them.
 
 Ends with 1 if a case ends otherwise than the table in this file says.
 """
@@ -46,6 +46,7 @@ POINTS = {
     "id_stored": "the id stored, not yet deferred",
     "deferred": "deferred: the triggerer killed and started again",
     "resuming": "the event read, in execute_complete",
+    "end_stored": "the end stored, the task not yet a success",
 }
 #: A retry cannot tell these apart: it finds an intent without an id.
 UNDECIDABLE = ("after_intent", "request_sent", "reply")
@@ -61,6 +62,7 @@ TELLING = (
     "Continuing with task",
     "never reported its answer",
     "belongs to a run before",
+    "had not ended when this task was cleared",
     "was made from other inputs",
     "sends createTask again",
     "cannot be cancelled",
@@ -73,8 +75,11 @@ ENVIRONMENT = {
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
 }
+ENDED = ("success", "failed", "upstream_failed")
 PENDING_SECONDS = 15  # how long the emulator keeps a reply back: the kill comes as soon as the task is on the bill
-LONG_SECONDS = 30  # a generation that outlasts the starts of the tasks around it
+SETTLE_SECONDS = 10  # see _end_videos
+SHORT_SECONDS = 20  # for the video whose end is not waited for with the others
+LONG_SECONDS = 1_000_000  # until the harness turns the emulator's clock
 TIMEOUT = 600  # for one DAG run on a busy machine
 
 BEGAN = time.monotonic()
@@ -82,7 +87,7 @@ BEGAN = time.monotonic()
 
 @dataclass(frozen=True)
 class Case:
-    """One DAG: one wanted video (or, after a user's clear, two).
+    """One DAG: one wanted video, or two where a user wants another.
 
     :param name: The DAG's id, and the account's and the connection's.
     :param point: Where the first try is killed, a key of `POINTS`; or a key of `ACTIONS`.
@@ -111,18 +116,26 @@ class Case:
         return self.point if self.point in POINTS and self.point != "deferred" else None
 
     @property
+    def waiting_state(self) -> str:
+        return "running" if self.point == "clear_running" else "deferred"
+
+    @property
     def prompt(self) -> str:
+        words = ["A lighthouse for", self.name]  # a directive counts once for each prompt
+        if self.point == "changed_inputs":
+            words.append("take {{ ti.try_number }}")
         if self.point == "request_sent":
-            return f"A lighthouse [[createTask:slow:seconds={PENDING_SECONDS}:accept=true]]"
-        if self.point in ("deferred", "clear_deferred", "clear_running", "mark_failed") or self.way == "create":
-            return f"A lighthouse [[generating:{LONG_SECONDS}]]"
-        return "A lighthouse, take {{ ti.try_number }}" if self.point == "changed_inputs" else "A lighthouse"
+            words.append(f"[[createTask:slow:seconds={PENDING_SECONDS}:accept=true]]")
+        if self.point != "clear_finished":
+            words.append(f"[[generating:{LONG_SECONDS}]]")
+        return " ".join(words)
 
     @property
     def expected(self) -> tuple[str, int, int]:
         """State, wanted videos, bills."""
         if self.point in ACTIONS:
-            return ("failed", 1, 1) if self.point == "mark_failed" else ("success", 2, 2)
+            wanted = 2 if self.point in ("clear_finished", "changed_inputs") else 1
+            return "failed" if self.point == "mark_failed" else "success", wanted, wanted
         if self.point not in UNDECIDABLE:
             return "success", 1, 1
         bought = 0 if self.point == "after_intent" else 1
@@ -169,7 +182,7 @@ def make_dags(plan_file: str) -> dict[str, Any]:
     for case in (Case(**fields) for fields in plan["cases"]):
         die = partial(_die, Path(plan_file).with_name(case.name), case.point)
         arm = partial(_arm, case, die, plan["emulator"])
-        submitting = {
+        submitting: dict[str, Any] = {
             "model": "seedance2-fast",
             "inputs": {"prompt": case.prompt, "duration": 5},
             "submit_policy": case.policy,
@@ -185,7 +198,7 @@ def make_dags(plan_file: str) -> dict[str, Any]:
                     **submitting,
                 )
             else:
-                create = SeedanceCreateTaskOperator(task_id="create", pre_execute=arm, **submitting)
+                create: Any = SeedanceCreateTaskOperator(task_id="create", pre_execute=arm, **submitting)
                 SeedanceTaskSensor(
                     task_id="wait",
                     seedance_task_id=create.output,
@@ -239,6 +252,7 @@ def _arm(case: Case, die: Callable[[], NoReturn], emulator_url: str, context: An
         "reply": (SubmissionStore, "save_task", dying_before),
         "id_stored": (SubmissionStore, "save_task", dying_after),
         "resuming": (waiting, "outcome", dying_after),
+        "end_stored": (SubmissionStore, "save_end", dying_after),
     }[case.kill_point]
     setattr(owner, name, dying(getattr(owner, name)))
 
@@ -264,17 +278,32 @@ def all_cases(policies: list[str], points: list[str], ways: list[str]) -> list[C
         for point in points
         if point in POINTS
         for way in ways
+        if way == "generate" or point != "end_stored"  # a sensor stores nothing
         for policy in policies
     ]
     return crashes + [Case(f"user_{point}", point) for point in points if point in ACTIONS]
 
 
+class Clock:
+    """The emulator's: turned forward, it ends every video that runs."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+    def turn(self) -> None:
+        self.ahead += 2 * LONG_SECONDS
+
+
 class Harness:
     """A running Airflow, its emulator, and the cases on them."""
 
-    def __init__(self, airflow: LocalAirflow, emulator: Emulator, marks: Path) -> None:
+    def __init__(self, airflow: LocalAirflow, emulator: Emulator, clock: Clock, marks: Path) -> None:
         self.airflow = airflow
         self.emulator = emulator
+        self.clock = clock
         self.marks = marks
 
     def run(self, cases: list[Case]) -> list[Result]:
@@ -323,8 +352,8 @@ class Harness:
     def _until_watched(self, result: Result) -> None:
         """Wait until somebody looks at the video again and again: the trigger, or the worker if it must not defer."""
         case = result.case
-        state = "running" if case.point == "clear_running" else "deferred"
-        self.airflow.wait_for_task(case.name, result.run_id, case.last_task, states=[state], timeout=TIMEOUT)
+        states = [case.waiting_state]
+        self.airflow.wait_for_task(case.name, result.run_id, case.last_task, states=states, timeout=TIMEOUT)
         # One look may have been the worker's.
         self._until(lambda: self._calls(case, "recordInfo") >= 3, f"{case.name} is looked at")
 
@@ -338,7 +367,28 @@ class Harness:
             result.killed = state == "deferred"
         self.airflow.start_process("triggerer")
 
+    def _end_videos(self, results: list[Result]) -> None:
+        """End the videos once all are waited for."""
+        self._until(lambda: all(map(self._is_waited_for, results)), "all wait for their videos")
+        # Airflow takes a task that is resumed before the scheduler has heard of the end of its former execution for one
+        # that was killed. No real video is that quick, but a busy machine may be that slow.
+        time.sleep(SETTLE_SECONDS)
+        self.clock.turn()
+        say("the videos end")
+
+    def _is_waited_for(self, result: Result) -> bool:
+        case = result.case
+        if case.point == "clear_finished":
+            return True
+        tasks = self.airflow.task_instances(case.name, result.run_id)
+        if all(task["state"] in ENDED for task in tasks):
+            return True
+        last = next(task for task in tasks if task["task_id"] == case.last_task)
+        first_try = 2 if case.point in ("clear_deferred", "clear_running") else 1
+        return last["state"] == case.waiting_state and last["try_number"] >= first_try
+
     def _finish(self, results: list[Result]) -> None:
+        self._end_videos(results)
         for result in results:
             case = result.case
             self.airflow.wait_for_run(case.name, result.run_id, timeout=TIMEOUT)
@@ -358,7 +408,7 @@ class Harness:
         for number in range(1, task["try_number"] + 1):
             log = self.airflow.task_log(result.case.name, result.run_id, task["task_id"], try_number=number)
             lines += [
-                f"{task['task_id']}, try {number}: {line.partition(' ')[2]}"
+                f"{task['task_id']}, try {number}: {_readable(line)}"
                 for line in log.splitlines()
                 if any(words in line for words in TELLING)
             ]
@@ -383,7 +433,7 @@ class Harness:
         while not happened():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"waited {TIMEOUT} s in vain until {what}")
-            time.sleep(0.2)
+            time.sleep(0.5)
 
 
 @contextmanager
@@ -397,9 +447,12 @@ def harness(cases: list[Case], *, keep_home: bool = False) -> Iterator[Harness]:
         marks, dags = Path(name) / "marks", Path(name) / "dags"
         marks.mkdir()
         dags.mkdir()
+        clock = Clock()
         with (
-            Emulator(waiting_seconds=1, generating_seconds=3, concurrency_limit=None) as emulator,
-            LocalAirflow(dags, env=ENVIRONMENT, say=say, keep_home=keep_home) as airflow,
+            Emulator(
+                waiting_seconds=1, generating_seconds=SHORT_SECONDS, concurrency_limit=None, clock=clock
+            ) as emulator,
+            LocalAirflow(dags, env=ENVIRONMENT, say=say, keep_home=keep_home, split_api=True) as airflow,
         ):
             plan = marks / "plan.json"
             plan.write_text(json.dumps({"emulator": emulator.url, "cases": [asdict(case) for case in cases]}))
@@ -410,7 +463,16 @@ def harness(cases: list[Case], *, keep_home: bool = False) -> Iterator[Harness]:
             )
             if keep_home:
                 say(f"AIRFLOW_HOME is {airflow.home}")
-            yield Harness(airflow, emulator, marks)
+            yield Harness(airflow, emulator, clock, marks)
+
+
+def _readable(line: str) -> str:
+    """A line of a task log without its time; of an error's details only class and text."""
+    text, _, details = line.partition(" ")[2].partition(" [{")
+    if not details:
+        return text
+    error = json.loads("[{" + details)[0]
+    return f"{error['exc_type']}: {error['exc_value']}"
 
 
 def print_tables(results: list[Result]) -> None:
