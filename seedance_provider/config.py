@@ -67,7 +67,7 @@ def positive_number(value: Any, where: str) -> float | None:
         return None
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 < number < math.inf:
         raise SeedanceConfigurationError(f"{where} is {value!r}: give a number above 0, or leave it empty")

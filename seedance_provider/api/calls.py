@@ -109,7 +109,7 @@ def get_task(seedance_task_id: str) -> Call[Mapping[str, Any]]:
     seedance_task_id = seedance_task_id.strip()
 
     def read(reply: Reply) -> Mapping[str, Any]:
-        payload = load_json(reply.body) if reply.status == 200 else None
+        payload = load_json(reply.body) if 200 <= reply.status < 300 else None
         if isinstance(payload, dict):
             record = unwrap(payload)
             if is_task(record):

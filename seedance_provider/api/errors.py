@@ -114,8 +114,8 @@ def error_of(reply: Reply, *, spends: bool, seedance_task_id: str | None = None)
         limit, current = _count(members.get("limit")), _count(members.get("current"))
         numbers = f" ({current} of {limit} slots in use)" if limit is not None and current is not None else ""
         text = (
-            f"Seedance has no free slot: {said}{numbers}. Nothing was charged; try again later, or put these tasks into "
-            "an Airflow pool of that size with include_deferred"
+            f"Seedance has no free slot: {said}{numbers}. Nothing was charged; try again later, or put these tasks "
+            "into an Airflow pool of that size with include_deferred"
             if spends
             else f"{about}Seedance wants fewer requests: {said}. Nothing is lost; ask again later"
         )

@@ -237,6 +237,7 @@ def wait(
     send = Send(call.request, deadline)
     failures = 0
     problem: SeedanceError | None = None
+    record: Mapping[str, Any] | None
     missing_output_since: float | None = None
     if not look_first:
         now = clock()
@@ -265,13 +266,7 @@ def wait(
             problem = None
             status, word = read_status(record)
             if word != last_status:
-                log.info(
-                    "Task %s: %s -> %s after %.0f s",
-                    seedance_task_id,
-                    last_status or "created",
-                    word,
-                    clock() - started_at,
-                )
+                _log_change(log, seedance_task_id, last_status, word, clock() - started_at)
                 last_status = word
             if status.is_terminal:
                 result = _ended(parse_task(record, seedance_task_id=seedance_task_id))
@@ -289,7 +284,13 @@ def wait(
             raise _timed_out(seedance_task_id, last_status, round(deadline - started_at, 1), problem) from problem
         if not brief:
             pause = max(pause, policy.poll_delay(now - started_at, poll_interval, random.random()))
+        record = None  # thousands sleep now, and none needs its last answer
         yield Sleep(min(pause, deadline - now), brief, last_status)
+
+
+def _log_change(log: AnyLogger, seedance_task_id: str, before: str | None, now: str | None, age: float) -> None:
+    # A function of its own: Airflow's logger looks at its caller's frame, which a sleeping wait would then keep.
+    log.info("Task %s: %s -> %s after %.0f s", seedance_task_id, before or "created", now, age)
 
 
 def _exchange(call: calls.Call[T], send: Send | None = None) -> Flow[T]:
@@ -348,7 +349,9 @@ def _output_missing(record: Mapping[str, Any], seedance_task_id: str, seconds: f
 def _timed_out(
     seedance_task_id: str, last_status: str | None, timeout: float, problem: SeedanceError | None
 ) -> SeedanceTaskTimeoutError:
-    state = f"the last look failed: {problem}" if problem else f"it was still {last_status!r}"
+    state = f"it was still {last_status!r}" if last_status else "no answer named a status"
+    if problem is not None:
+        state = f"the last look failed: {problem}"
     return SeedanceTaskTimeoutError(
         f"Task {seedance_task_id} did not end within {timeout:g} s; {state}. It goes on and is billed when it ends: "
         f"wait for it again with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}) and a longer timeout",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 USER_AGENT = f"airflow-provider-seedance/{__version__}"
 """The edge refuses requests with a library's default User-Agent (contract 1)."""
+MIN_SECRET = 8
+"""Characters from which on a key is looked for in answers: a shorter one, an emulator's, may be part of any word."""
 SLOW_TURN = 5.0
 """Seconds of waiting for a turn from which on a waiter is told."""
 MAX_BODY = 1024 * 1024
@@ -51,6 +53,8 @@ def make_reply(status: int, headers: Mapping[str, str], body: bytes, settings: S
 @functools.lru_cache(maxsize=8)
 def _spellings(key: str) -> frozenset[bytes]:
     """The key as it may stand in an answer: as it is, or as JSON escapes it."""
+    if len(key) < MIN_SECRET:
+        return frozenset()
     escaped = json.dumps(key)[1:-1]
     return frozenset(text.encode() for text in (key, escaped, escaped.replace("/", "\\/")))
 

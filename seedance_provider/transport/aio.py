@@ -8,8 +8,9 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from seedance_provider.api.calls import Reply
     from seedance_provider.api.flows import AnyLogger, Flow
     from seedance_provider.connection import SeedanceSettings
+    from seedance_provider.transport.pace import Pace
 
 T = TypeVar("T")
 module_log = logging.getLogger(__name__)
@@ -105,6 +107,27 @@ def _environment(base_url: str) -> tuple[ssl.SSLContext | bool, str | None]:
     return tls, prepend_scheme_if_needed(proxy, "http") if proxy else None  # type: ignore[no-untyped-call]
 
 
+class _Wire(NamedTuple):
+    """What requests with some settings have in common."""
+
+    settings: SeedanceSettings
+    headers: dict[str, str]
+    timeout: aiohttp.ClientTimeout
+    pace: Pace
+
+
+@lru_cache(maxsize=64)
+def _wire(settings: SeedanceSettings) -> _Wire:
+    """Make it once for all waiters of a connection: there may be thousands."""
+    return _Wire(
+        settings,
+        {"Authorization": authorization(settings)},
+        # No total: with thousands of waiters most of a request's time may be spent waiting for a free connection.
+        aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout, sock_read=settings.read_timeout),
+        pace_of(settings),
+    )
+
+
 class AioTransport:
     """Executes flows, one at a time each, on the running event loop.
 
@@ -114,7 +137,7 @@ class AioTransport:
     :param log: Told, once, of a long wait for a turn.
     """
 
-    __slots__ = ("_headers", "_log", "_pace", "_renew", "_session", "_settings", "_timeout", "_url")
+    __slots__ = ("_log", "_renew", "_session", "_url", "_wire")
 
     def __init__(
         self,
@@ -129,13 +152,7 @@ class AioTransport:
         self._use(settings)
 
     def _use(self, settings: SeedanceSettings) -> None:
-        self._settings = settings
-        self._headers = {"Authorization": authorization(settings)}
-        # No total: with thousands of waiters most of a request's time may be spent waiting for a free connection.
-        self._timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=settings.connect_timeout, sock_read=settings.read_timeout
-        )
-        self._pace = pace_of(settings)
+        self._wire = _wire(settings)
         self._url: tuple[str, URL] | None = None
 
     async def drive(self, flow: Flow[T]) -> T:
@@ -155,13 +172,14 @@ class AioTransport:
                         step = flow.throw(error)
                     else:
                         step = flow.send(reply)
+                        del reply  # thousands sleep now, and none needs its last answer
                 elif isinstance(step, Sleep):
                     await asyncio.sleep(step.seconds)
                     step = next(flow)
                 elif isinstance(step, RenewKey):
-                    before = self._settings
+                    refused = self._wire.settings.api_key
                     self._use(await self._renew())
-                    step = flow.send(self._settings.api_key != before.api_key)
+                    step = flow.send(self._wire.settings.api_key != refused)
                 else:
                     raise TypeError(f"{type(step).__name__} is for a worker")
         except StopIteration as stop:
@@ -172,28 +190,29 @@ class AioTransport:
 
     async def _send(self, step: Send) -> Reply:
         request = step.request
-        if self._pace.limits(now := time.monotonic()):
-            delay = self._pace.turn(now, latest_turn(step.deadline))
-            if self._log is not None and (text := slow_turn(self._settings, delay)):
+        settings, headers, timeout, pace = self._wire
+        if pace.limits(now := time.monotonic()):
+            delay = pace.turn(now, latest_turn(step.deadline))
+            if self._log is not None and (text := slow_turn(settings, delay)):
                 self._log.info(text)
                 self._log = None
             await asyncio.sleep(delay)
         if self._url is None or self._url[0] != request.path:
-            self._url = (request.path, URL(self._settings.base_url + request.path, encoded=True))
+            self._url = (request.path, URL(settings.base_url + request.path, encoded=True))
         try:
             response = await self._session.request(
                 request.method,
                 self._url[1],
                 data=request.body,
-                headers=self._headers,
+                headers=headers,
                 allow_redirects=False,
-                timeout=self._timeout,
+                timeout=timeout,
             )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise _transport_error(error, self._settings) from error
+            raise _transport_error(error, settings) from error
         async with response:
-            reply = make_reply(response.status, response.headers, await _read(response), self._settings)
-        self._pace.note(time.monotonic(), request.method, reply)
+            reply = make_reply(response.status, response.headers, await _read(response), settings)
+        pace.note(time.monotonic(), request.method, reply)
         return reply
 
 

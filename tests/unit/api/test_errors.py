@@ -237,5 +237,6 @@ def test_every_text_says_what_to_do_next(status: int, spends: bool) -> None:
             "Seedance failed to answer: 500 'Because'",
             "Seedance failed to answer: 503 'Because'",
             "trying again as it is cannot help",
+            "ask again later",
         )
     )
