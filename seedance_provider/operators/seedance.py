@@ -311,7 +311,8 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
 
     The task of a crashed try is continued by its retry on Airflow 3.3 and later. Older versions cannot remember it: use
     ``retries=0`` there, or :class:`SeedanceCreateTaskOperator` and
-    :class:`~seedance_provider.sensors.seedance.SeedanceTaskSensor`. A user's clear makes a new video, on all versions.
+    :class:`~seedance_provider.sensors.seedance.SeedanceTaskSensor`. A user's clear makes a new video; where the task is
+    remembered, it keeps one that has not ended.
 
     Takes the parameters of :class:`SeedanceCreateTaskOperator`, and:
 
