@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from packaging.version import Version
 
 from seedance_provider import __version__
 from seedance_provider.api import calls, flows
@@ -337,7 +339,11 @@ class TestBody:
             pytest.param(wire.endless, id="endless"),
         ],
     )
-    def test_is_bounded(self, behaviour: Any, drive: Drive, serve: Serve, settings: Settings) -> None:
+    def test_is_bounded(
+        self, behaviour: Any, drive: Drive, serve: Serve, settings: Settings, request: pytest.FixtureRequest
+    ) -> None:
+        if "aiohttp-64-MB" in request.node.name and Version(aiohttp.__version__) < Version("3.13.3"):
+            pytest.skip("an older aiohttp inflates a compressed answer whole; we ask for uncompressed ones")
         reply = drive(once(), settings(serve(behaviour).url))
         assert MAX_BODY <= len(reply.body) < 2 * MAX_BODY
 
