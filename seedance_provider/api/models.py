@@ -133,7 +133,7 @@ def load_json(body: bytes) -> Any:
 def unwrap(payload: Mapping[str, Any]) -> Mapping[str, Any]:
     """Take the record out of an envelope, if it is in one."""
     data = payload.get("data")
-    if isinstance(data, dict) and not any(key in payload for key in ("taskId", "status", "state")):
+    if isinstance(data, dict) and not is_task(payload):
         return data
     return payload
 
@@ -147,13 +147,15 @@ def read_status(record: Mapping[str, Any]) -> tuple[TaskStatus, str | None]:
     for key in ("status", "state"):
         word = record.get(key)
         if isinstance(word, str) and (word := word.strip()):
+            if (status := _STATUS_WORDS.get(word)) is not None:  # nearly always: nothing to clean
+                return status, word
             return _STATUS_WORDS.get(word.lower(), TaskStatus.UNKNOWN), clean_text(word)
     return TaskStatus.UNKNOWN, None
 
 
 def is_task(record: Mapping[str, Any]) -> bool:
     """Whether an object can be a task record at all."""
-    return any(key in record for key in ("taskId", "status", "state"))
+    return "taskId" in record or "status" in record or "state" in record
 
 
 def parse_task(payload: Any, *, seedance_task_id: str | None = None) -> TaskRecord:

@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import aiohttp
 from yarl import URL
@@ -41,8 +40,8 @@ class _SharedSession:
     A context manager that all borrowers share: what ``contextlib`` makes of a generator costs each of them 600 bytes.
     """
 
-    def __init__(self, base_url: str) -> None:
-        self._base_url = base_url
+    def __init__(self, key: tuple[asyncio.AbstractEventLoop, str]) -> None:
+        self._key = key
         self._users = 0
         self._session: aiohttp.ClientSession | None = None
         self._lock = asyncio.Lock()
@@ -52,7 +51,7 @@ class _SharedSession:
         try:
             async with self._lock:
                 if self._session is None:
-                    self._session = await _open_session(self._base_url)
+                    self._session = await _open_session(self._key[1])
         except BaseException:
             await self.__aexit__()
             raise
@@ -61,20 +60,21 @@ class _SharedSession:
     async def __aexit__(self, *_: object) -> None:
         self._users -= 1
         if self._users == 0:
-            session, self._session = self._session, None
-            if session is not None:
-                await session.close()
+            del _shared[self._key]
+            if self._session is not None:
+                await self._session.close()
 
 
-_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _SharedSession]] = WeakKeyDictionary()
+_shared: dict[tuple[asyncio.AbstractEventLoop, str], _SharedSession] = {}
 
 
 def shared_session(base_url: str) -> _SharedSession:
-    """Lend the event loop's session for a base URL; it is closed when the last borrower leaves.
+    """Lend the event loop's session for a base URL, to be entered at once.
 
     :param base_url: The API's base URL.
     """
-    return _shared.setdefault(asyncio.get_running_loop(), {}).setdefault(base_url, _SharedSession(base_url))
+    key = (asyncio.get_running_loop(), base_url)
+    return _shared.setdefault(key, _SharedSession(key))
 
 
 async def _open_session(base_url: str) -> aiohttp.ClientSession:

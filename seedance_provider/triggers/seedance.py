@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 if TYPE_CHECKING:
     from seedance_provider.connection import SeedanceSettings
+
+
+LOOKUP_REUSE_SECONDS = 1.0
+"""For how long one lookup of a connection serves all triggers that start: Airflow answers one at a time, and a
+triggerer that comes back starts thousands at once."""
+
+
+class _Lookup:
+    """A connection as last read on an event loop."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.settings: SeedanceSettings | None = None
+        self.expires_at = 0.0
+
+
+_lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Lookup]] = WeakKeyDictionary()
+
+
+async def _recent_settings(conn_id: str, read: Callable[[], Awaitable[SeedanceSettings]]) -> SeedanceSettings:
+    lookup = _lookups.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, _Lookup())
+    async with lookup.lock:
+        if lookup.settings is None or time.monotonic() >= lookup.expires_at:
+            lookup.settings = await read()
+            lookup.expires_at = time.monotonic() + LOOKUP_REUSE_SECONDS
+        return lookup.settings
 
 
 class SeedanceTaskTrigger(BaseTrigger):
@@ -42,6 +70,11 @@ class SeedanceTaskTrigger(BaseTrigger):
         self.started_at = time.time() if started_at is None else started_at
         self.last_status = last_status
         self.carry = carry or {}
+
+    @property
+    def log(self) -> Any:
+        """The class's logger: one of its own for each waiter would cost it a kilobyte."""
+        return self.logger()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments; no secret is among them."""
@@ -86,7 +119,7 @@ class SeedanceTaskTrigger(BaseTrigger):
         from seedance_provider.transport.aio import AioTransport, shared_session
         from seedance_provider.triggers.slots import WOKEN_BY_TIME, slot_queue
 
-        settings = await self._read_settings()
+        settings = await _recent_settings(self.seedance_conn_id, self._read_settings)
         flow = flows.wait(
             self.seedance_task_id,
             poll_interval=self.poll_interval,
