@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from seedance_provider.api.inputs import MEDIA_FIELDS
-from seedance_provider.api.models import http_url_or_none
+from seedance_provider.api.inputs import MEDIA_FIELDS, is_local_media
 from seedance_provider.exceptions import SeedanceInvalidRequestError
 
 if TYPE_CHECKING:
@@ -48,22 +47,25 @@ class Media:
 
     def __init__(self, path: str | os.PathLike[str] | ObjectStoragePath) -> None:
         self.path: Any = path
-        if isinstance(path, str) and "://" in path:
-            from airflow.providers.common.compat.sdk import ObjectStoragePath
+        shown = str(path)[:200]
+        try:
+            if isinstance(path, str) and "://" in path:
+                from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-            self.path = ObjectStoragePath(path)
-        elif not hasattr(path, "open"):
-            self.path = Path(path)
+                self.path = ObjectStoragePath(path)
+            elif not hasattr(path, "open"):
+                self.path = Path(path)
+            self.size: int = self.path.stat().st_size if self.path.is_file() else -1
+        except (OSError, ValueError, ImportError) as error:
+            # The last two: a storage whose provider is not installed, or a path that no file can have.
+            reason = getattr(error, "strerror", None) or error
+            raise SeedanceInvalidRequestError(f"{shown} cannot be read: {reason!s:.300}") from error
         self.name: str = self.path.name
         self.content_type = mimetypes.guess_type(self.name)[0] or "application/octet-stream"
-        try:
-            self.size: int = self.path.stat().st_size if self.path.is_file() else -1
-        except OSError as error:
-            raise SeedanceInvalidRequestError(f"{path!s:.200} cannot be read: {error}") from error
         if self.size < 0:
-            raise SeedanceInvalidRequestError(f"{path!s:.200} is not a file: give a path that the worker can read")
+            raise SeedanceInvalidRequestError(f"{shown} is not a file: give a path that the worker can read")
         if self.size == 0:
-            raise SeedanceInvalidRequestError(f"{path!s:.200} is empty: give a file with media in it")
+            raise SeedanceInvalidRequestError(f"{shown} is empty: give a file with media in it")
 
     def open(self) -> IO[bytes]:
         """Open it for reading."""
@@ -81,7 +83,7 @@ def replace_media(inputs: Mapping[str, Any], upload: Callable[[Any], str], uploa
     """
 
     def public_url(item: Any) -> Any:
-        if http_url_or_none(item) is not None:
+        if not is_local_media(item):
             return item
         key = str(item)
         if key not in uploaded:

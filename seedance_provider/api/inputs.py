@@ -362,7 +362,7 @@ class _Request:
                 yield Problem(name, _show(value), "has the wrong number of items", f"give {field}")
             local = self.local and name in MEDIA_FIELDS
             for index, item in enumerate(value[: field.high]):
-                if not (self.later(item) or (local and _is_local(item))):
+                if not (self.later(item) or (local and is_local_media(item))):
                     yield from _judge_url(f"{name}[{index}]", item, field)
 
     def unknown(self, name: str, value: object) -> Problem:
@@ -562,8 +562,12 @@ _JUDGES: dict[str, Callable[[str, object, Field], Iterator[Problem]]] = {
 }
 
 
-def _is_local(item: object) -> bool:
-    """Tell whether an item of a media field is something that can be uploaded."""
+def is_local_media(item: object) -> bool:
+    """Tell whether an item of a media field is something that can be uploaded.
+
+    :param item: the item, of any type.
+    :return: True for a path or text that does not look like a web address; whether it exists is not looked at.
+    """
     if isinstance(item, str):
         # What looks like a web address is judged as one.
         return bool(item.strip()) and not item.lower().startswith(("http:", "https:"))
