@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +15,8 @@ from seedance_provider.exceptions import SeedanceTaskFailedError, SeedanceTaskTi
 if TYPE_CHECKING:
     from seedance_provider.api.models import TaskRecord
 
+log = logging.getLogger(__name__)
+
 Outcome = Literal["success", "fail", "timeout"]
 
 
@@ -23,6 +26,14 @@ def report(outcome: Outcome, record: TaskRecord | None) -> None:
     :param outcome: How it ended.
     :param record: Its record, if there is one. Credits are counted for a success only: failed tasks are refunded.
     """
+    try:
+        _report(outcome, record)
+    except Exception:
+        # A backend of the user's that fails must not fail a task whose video is paid for.
+        log.exception("The metrics of a task could not be reported")
+
+
+def _report(outcome: Outcome, record: TaskRecord | None) -> None:
     from airflow.providers.common.compat.sdk import Stats
 
     tags = {"model": (record and record.model) or "unknown", "outcome": outcome}
