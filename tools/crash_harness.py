@@ -385,7 +385,7 @@ class Harness:
             return True
         last = next(task for task in tasks if task["task_id"] == case.last_task)
         first_try = 2 if case.point in ("clear_deferred", "clear_running") else 1
-        return last["state"] == case.waiting_state and last["try_number"] >= first_try
+        return bool(last["state"] == case.waiting_state and last["try_number"] >= first_try)
 
     def _finish(self, results: list[Result]) -> None:
         self._end_videos(results)
