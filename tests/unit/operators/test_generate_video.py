@@ -609,3 +609,16 @@ def test_no_key_is_in_any_log_or_state(seedance_emulator: Emulator, task_log: Ta
     carried = [deferral.trigger.serialize() for deferral in worker.deferrals]
     assert seedance_emulator.api_key not in repr((task_log.lines, worker.store.states, worker.ti.xcoms, carried))
     assert os.environ["AIRFLOW_CONN_SEEDANCE_DEFAULT"]  # it was there to be leaked
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["while its video was made", "while it waited for a slot"])
+@pytest.mark.usefixtures("seedance_emulator")
+def test_a_deferral_that_airflow_ends_names_the_task_and_the_way_on(task_log: TaskLog, stored: bool) -> None:
+    worker = Worker()
+    if stored:
+        wanted = submission.Submission("0", 0, 1)
+        SubmissionStore(worker.context).save_task(wanted, "task_1", time.time())
+    with pytest.raises(Exception, match="Trigger timeout"):
+        worker.operator().resume_execution("__fail__", {"error": "Trigger timeout"}, worker.context)
+    (line,) = [line for line in task_log.lines if "stopped waiting before an end (Trigger timeout)" in line]
+    assert ("SeedanceTaskSensor(seedance_task_id='task_1')" in line) == stored
