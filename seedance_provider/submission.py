@@ -45,8 +45,7 @@ class Submission:
     """One createTask, wanted or done.
 
     :param fingerprint: Of the request, from :func:`fingerprint`.
-    :param max_tries: Of the task instance when it was wanted; a clear changes it, a retry does not, nor does a clear of
-        a task that runs on a worker.
+    :param max_tries: Of the task instance when it was wanted; a clear changes it, a retry does not.
     :param try_number: The try that wanted it.
     :param seedance_task_id: The answer; None as long as the fate of the request is unknown.
     :param submitted_at: When the answer came, epoch seconds.
@@ -93,7 +92,11 @@ def judge(saved: Submission | None, wanted: Submission) -> tuple[Verdict, str]:
         still = "" if saved.ended else "; the former goes on and is billed"
         return Verdict.SUBMIT, f"{former} was made from other inputs, so this is a new video{still}"
     if saved.seedance_task_id is None:
-        return Verdict.UNCERTAIN, f"Try {saved.try_number} was about to send createTask and never reported its answer"
+        where = "look for 'Created task' in its log"
+        return (
+            Verdict.UNCERTAIN,
+            f"Try {saved.try_number} was about to send createTask and never reported its answer ({where})",
+        )
     if cleared:
         return Verdict.CONTINUE, f"{former} had not ended when this task was cleared: it is kept, nothing is bought"
     return (

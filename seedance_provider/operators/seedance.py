@@ -225,6 +225,7 @@ class _SubmittingOperator(BaseOperator):
                 poll_interval=max(self.slot_poll_interval, refusal.retry_after or 0),
                 deadline=deadline,
                 carry=carry,
+                limit=refusal.limit,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=deadline - now + BACKSTOP_SECONDS),
@@ -385,7 +386,7 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         except SeedanceTaskFailedError as failure:
             self._raise_unless_resubmitted(failure, read.carry)
         hook = self._hook()
-        return self._wait(context, hook, self._submit(context, hook, read.carry), read.carry)
+        return self._follow(context, hook, self._submit(context, hook, read.carry), read.carry)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after a deferral, also after one that Airflow itself ended.
@@ -423,13 +424,26 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         if not self.wait_for_completion:
             assert submission.seedance_task_id is not None  # noqa: S101 - an obtained task has an id
             return submission.seedance_task_id
-        try:
-            return self._wait(context, hook, submission, carry)
-        except SeedanceTaskFailedError as failure:
-            if not (is_earlier and _may_help(failure)):
-                self._raise_unless_resubmitted(failure, carry)
-            # else the retry itself, which the DAG author granted, is the permission
-        return self._wait(context, hook, self._submit(context, hook, carry), carry)
+        return self._follow(context, hook, submission, carry, is_earlier=is_earlier)
+
+    def _follow(
+        self,
+        context: Context,
+        hook: SeedanceHook,
+        submission: Submission,
+        carry: dict[str, Any],
+        *,
+        is_earlier: bool = False,
+    ) -> list[str]:
+        """Wait for a task, and for those that replace it if it fails for a reason that passes."""
+        while True:
+            try:
+                return self._wait(context, hook, submission, carry)
+            except SeedanceTaskFailedError as failure:
+                # Of an earlier try's task, the retry itself, which the DAG author granted, is the permission.
+                if not (is_earlier and _may_help(failure)):
+                    self._raise_unless_resubmitted(failure, carry)
+            submission, is_earlier = self._submit(context, hook, carry), False
 
     def _raise_unless_resubmitted(self, failure: SeedanceTaskFailedError, carry: dict[str, Any]) -> None:
         done = carry.get("resubmitted", 0)
@@ -482,7 +496,7 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         except SeedanceError as error:
             if isinstance(error, SeedanceTaskFailedError) and not isinstance(error, SeedanceOutputMissingError):
                 store.save_end(seedance_task_id)
-            else:
+            elif seedance_task_id:
                 clear = "clear this task, which keeps it" if store.is_available else "not a clear, which buys another"
                 self.log.warning("%s, or %s", goes_on(seedance_task_id), clear)
             raise

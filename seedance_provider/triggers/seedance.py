@@ -131,12 +131,12 @@ class SeedanceTaskTrigger(BaseTrigger):
             last_status=self.last_status,
         )
         queue = slot_queue(self.seedance_conn_id)
-        if self.carry.get("woken_by") == WOKEN_BY_TIME:
-            # This one found a slot that was freed elsewhere; there may be more.
-            queue.release()
         try:
-            async with shared_session(settings.base_url) as session:
-                record = await AioTransport(session, settings, self._read_settings, self.log).drive(flow)
+            with queue.watching():
+                if self.carry.get("woken_by") == WOKEN_BY_TIME:
+                    queue.guessed_right()
+                async with shared_session(settings.base_url) as session:
+                    record = await AioTransport(session, settings, self._read_settings, self.log).drive(flow)
         except SeedanceTaskFailedError:
             queue.release()
             raise

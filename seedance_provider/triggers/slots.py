@@ -13,7 +13,8 @@ import bisect
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,6 +25,12 @@ WOKEN_BY_END = "end"
 
 # More than an account has slots (contract 7), so that no release is forgotten before its waiter arrives.
 _MAX_UNCLAIMED = 200
+# Guesses in a row make the next one rarer, up to this factor.
+_MAX_PATIENCE = 8
+
+SETTLE_SECONDS = 5.0
+"""How long after its refusal a waiter is woken at the earliest. Airflow's scheduler takes a task instance that is
+resumed before it has noted the deferral for one that was killed, and fails it (apache/airflow issue 66374)."""
 
 
 class _Waiter:
@@ -49,19 +56,39 @@ class SlotQueue:
         self._waiters: list[_Waiter] = []
         self._unclaimed: deque[float] = deque(maxlen=_MAX_UNCLAIMED)
         self._timer: asyncio.TimerHandle | None = None
+        self._watched = 0
+        self._limit: int | None = None
+        self._guesses = 0
 
     def __len__(self) -> int:
         return len(self._waiters)
 
-    async def wait(self, *, since: float, refused_at: float, poll_interval: float, deadline: float) -> str | None:
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Count a running video of this connection that is waited for here: it holds a slot, whose end will be told."""
+        self._watched += 1
+        try:
+            yield
+        finally:
+            self._watched -= 1
+
+    @property
+    def _is_known_full(self) -> bool:
+        return self._limit is not None and self._watched >= self._limit
+
+    async def wait(
+        self, *, since: float, refused_at: float, poll_interval: float, deadline: float, limit: int | None = None
+    ) -> str | None:
         """Wait for a reason to try again.
 
         :param since: When the task was first refused, epoch seconds: its place in the queue.
         :param refused_at: When it was last refused, epoch seconds; a slot that was freed since then is still there.
         :param poll_interval: Seconds after which a lone waiter tries again anyway, jittered by a quarter.
         :param deadline: When to give up, epoch seconds.
+        :param limit: How many tasks the account may run, as the refusal said; None if it did not.
         :return: ``end`` or ``time``: what woke it; None at the deadline.
         """
+        self._limit = limit
         while self._unclaimed:
             if self._unclaimed.popleft() >= refused_at:
                 return WOKEN_BY_END
@@ -86,8 +113,15 @@ class SlotQueue:
 
     def release(self) -> None:
         """Tell that a slot became free: wakes the first waiter, or is kept for one that is on its way here."""
+        self._guesses = 0
         if not self._wake(WOKEN_BY_END):
             self._unclaimed.append(time.time())
+
+    def guessed_right(self) -> None:
+        """Tell that a guess found a slot that was freed elsewhere: there may be more, for the next to guess."""
+        self._guesses = 0
+        if not self._is_known_full:
+            self._wake(WOKEN_BY_TIME)
 
     def _wake(self, reason: str) -> bool:
         while self._waiters:
@@ -108,11 +142,17 @@ class SlotQueue:
 
     def _start_timer(self) -> None:
         if self._timer is None and self._waiters:
-            delay = self._waiters[0].poll_interval * random.uniform(0.75, 1.25)
+            # A lone waiter costs little; many wait for ends that are told, and guess the less the more often in vain.
+            patience = min(2**self._guesses, _MAX_PATIENCE) if len(self._waiters) > 1 else 1
+            delay = self._waiters[0].poll_interval * patience * random.uniform(0.75, 1.25)
             self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
+        if self._is_known_full:
+            self._start_timer()
+            return
+        self._guesses += 1
         self._wake(WOKEN_BY_TIME)
 
 
@@ -133,6 +173,7 @@ class SeedanceSlotTrigger(BaseTrigger):
     :param poll_interval: Seconds after which a lone waiter tries again.
     :param deadline: When to give up, epoch seconds.
     :param carry: What the operator wants back in the event.
+    :param limit: How many tasks the account may run, as the refusal said; None if it did not.
     """
 
     def __init__(
@@ -143,6 +184,7 @@ class SeedanceSlotTrigger(BaseTrigger):
         poll_interval: float,
         deadline: float,
         carry: dict[str, Any] | None = None,
+        limit: int | None = None,
     ) -> None:
         super().__init__()
         self.seedance_conn_id = seedance_conn_id
@@ -151,6 +193,7 @@ class SeedanceSlotTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.deadline = deadline
         self.carry = carry or {}
+        self.limit = limit
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments; no secret is among them."""
@@ -163,6 +206,7 @@ class SeedanceSlotTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "deadline": self.deadline,
                 "carry": self.carry,
+                "limit": self.limit,
             },
         )
 
@@ -171,9 +215,20 @@ class SeedanceSlotTrigger(BaseTrigger):
         from seedance_provider.events import TaskEvent, error_to_json
         from seedance_provider.exceptions import SeedanceConcurrencyLimitError
 
-        woken_by = await slot_queue(self.seedance_conn_id).wait(
-            since=self.since, refused_at=self.refused_at, poll_interval=self.poll_interval, deadline=self.deadline
+        queue = slot_queue(self.seedance_conn_id)
+        woken_by = await queue.wait(
+            since=self.since,
+            refused_at=self.refused_at,
+            poll_interval=self.poll_interval,
+            deadline=self.deadline,
+            limit=self.limit,
         )
+        try:
+            await asyncio.sleep(max(min(self.refused_at + SETTLE_SECONDS, self.deadline) - time.time(), 0))
+        except asyncio.CancelledError:
+            if woken_by is not None:
+                queue.release()
+            raise
         if woken_by is None:
             error = SeedanceConcurrencyLimitError(
                 f"The account had no free slot for {self.deadline - self.since:.0f} s (slot_timeout). Nothing was "

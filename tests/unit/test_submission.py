@@ -70,7 +70,7 @@ ENDED = replace(DONE, ended=True)
         (None, WANTED, Verdict.SUBMIT, ""),
         (DONE, WANTED, Verdict.CONTINUE, "Continuing with task task_1 of try 1; nothing is bought"),
         (ENDED, WANTED, Verdict.CONTINUE, "Continuing with task task_1 of try 1; nothing is bought"),
-        (INTENT, WANTED, Verdict.UNCERTAIN, "Try 1 was about to send createTask and never reported its answer"),
+        (INTENT, WANTED, Verdict.UNCERTAIN, "Try 1 was about to send createTask and never reported its answer (look"),
         (ENDED, CLEARED, Verdict.SUBMIT, "Task task_1 belongs to a run before this task was cleared"),
         (INTENT, CLEARED, Verdict.SUBMIT, "A createTask of unknown fate belongs to a run before"),
         (DONE, CLEARED, Verdict.CONTINUE, "Task task_1 had not ended when this task was cleared: it is kept"),

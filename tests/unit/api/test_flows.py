@@ -405,7 +405,7 @@ class TestWait:
     def test_needs_19_looks_for_a_video_of_200_seconds_without_jitter(self, no_jitter: None) -> None:
         clock = Clock()
         played = play(wait(clock), [*[GENERATING] * 18, SUCCESS], clock=clock)
-        assert played.sent_at[-1] == pytest.approx(200)
+        assert played.sent_at[-2] < 200 <= played.sent_at[-1]
 
     @pytest.mark.parametrize(
         "blip",
@@ -554,7 +554,7 @@ class TestWaitAfterAFirstLookElsewhere:
         clock = Clock()
         played = play(wait(clock, look_first=False), [SUCCESS], clock=clock)
         assert isinstance(played.steps[0], flows.Sleep)
-        assert 4.5 <= played.pauses[0] <= 5.5
+        assert 0 <= played.pauses[0] <= 5.5
 
     def test_spreads_many_waiters_over_an_explicit_interval(self) -> None:
         firsts = []
@@ -583,7 +583,7 @@ class TestWaitAfterAFirstLookElsewhere:
         flow = wait(clock, look_first=False)
         clock.now += 700
         played = play(flow, [GENERATING, SUCCESS], clock=clock)
-        assert played.pauses == [20, 20]
+        assert played.pauses == [7.5, 15]
 
 
 def of_a_later_settled_model(credits_used: Any, status: str = "success") -> calls.Reply:

@@ -467,7 +467,6 @@ def test_a_retry_waits_its_full_time_again(seedance_emulator: Emulator) -> None:
 
 # Resubmits, failures in a row, videos made, whether it ends well.
 RESUBMITS = [(0, 1, 1, False), (1, 1, 2, True), (1, 2, 2, False), (2, 2, 3, True), (2, 3, 3, False), (2, 1, 2, True)]
-ON_THE_WORKER_ONCE = pytest.mark.xfail(reason="deferrable=False makes a failed video anew once, not `resubmits` times")
 
 
 @pytest.mark.parametrize(
@@ -476,7 +475,6 @@ ON_THE_WORKER_ONCE = pytest.mark.xfail(reason="deferrable=False makes a failed v
         pytest.param(
             deferrable,
             *case,
-            marks=ON_THE_WORKER_ONCE if not deferrable and case[2] == 3 else (),
             id=f"{'deferred' if deferrable else 'on the worker'}, {case[0]} resubmits, {case[1]} failures",
         )
         for deferrable in (True, False)

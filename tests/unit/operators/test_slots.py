@@ -203,16 +203,7 @@ def test_after_slot_timeout_it_fails_so_that_a_retry_may_help(
     assert seedance_emulator.bill()["tasks_created"] == 1
 
 
-@pytest.mark.parametrize(
-    "operator_class",
-    [
-        SeedanceCreateTaskOperator,
-        pytest.param(
-            SeedanceGenerateVideoOperator,
-            marks=pytest.mark.xfail(reason="it says that a task without an id goes on and is billed"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("operator_class", [SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator])
 @pytest.mark.seedance_emulator(concurrency_limit=1)
 def test_after_slot_timeout_nothing_is_said_of_a_task_that_does_not_exist(
     seedance_emulator: Emulator, task_log: TaskLog, operator_class: Any
@@ -289,7 +280,6 @@ def test_each_of_many_videos_is_made_once_with_hardly_a_refusal_too_many(busy: E
     assert busy.counts()["429"] <= 24 - 3 + 24 * 0.1
 
 
-@pytest.mark.xfail(reason="the wake that is passed on is taken for the end of a video, so it is passed on only once")
 def test_slots_freed_elsewhere_are_all_used_once_one_was_found(busy: Emulator) -> None:
     # Nothing of ours runs, so only time can wake the first; each that finds a slot then wakes the next at once.
     occupy(busy, 3, 0.3)

@@ -24,6 +24,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from seedance_provider.api import policy
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
+from seedance_provider.triggers import slots
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
@@ -226,3 +227,4 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "NOT_FOUND_GRACE", 0.3)
     monkeypatch.setattr(policy, "OUTPUT_GRACE", 0.3)
     monkeypatch.setattr(policy, "OUTPUT_GRACE_INTERVAL", 0.05)
+    monkeypatch.setattr(slots, "SETTLE_SECONDS", 0)

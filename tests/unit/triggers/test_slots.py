@@ -81,6 +81,7 @@ class Waiters:
         refused_at: float | None = None,
         poll_interval: float = LONG,
         seconds: float = LONG,
+        limit: int | None = None,
     ) -> None:
         async def wait() -> None:
             reason = await self.queue.wait(
@@ -88,6 +89,7 @@ class Waiters:
                 refused_at=now() if refused_at is None else refused_at,
                 poll_interval=poll_interval,
                 deadline=now() + seconds,
+                limit=limit,
             )
             self.woken.append((name, reason))
 
@@ -312,19 +314,52 @@ def test_the_trickle_goes_on_from_one_to_the_next():
         started = now()
         await asyncio.gather(*waiters.tasks.values())
         assert waiters.woken == [(str(number), WOKEN_BY_TIME) for number in range(4)]
-        assert 4 * 22.5 <= now() - started <= 4 * 37.5
+        # Rarer each time, and as asked for the last, which is alone.
+        assert 22.5 * (1 + 2 + 4 + 1) <= now() - started <= 37.5 * (1 + 2 + 4 + 1)
 
     in_a_loop(test)
 
 
-def test_a_thousand_waiters_cost_one_look_per_interval():
+def test_a_thousand_waiters_guess_ever_more_rarely():
     async def test(queue: SlotQueue) -> None:
         waiters = Waiters(queue)
         for number in range(1000):
             await waiters.add(str(number), since=float(number), poll_interval=30)
         await asyncio.sleep(600)
-        assert 600 / 37.5 <= len(waiters.woken) <= 600 / 22.5
+        assert 3 <= len(waiters.woken) <= 5
         await waiters.end()
+
+    in_a_loop(test)
+
+
+def test_nobody_guesses_while_all_slots_are_held_by_videos_that_are_watched_here():
+    async def test(queue: SlotQueue) -> None:
+        waiters = Waiters(queue)
+        with queue.watching(), queue.watching():
+            for name, since in (("first", 1.0), ("second", 2.0)):
+                await waiters.add(name, since=since, poll_interval=30, limit=2)
+            await asyncio.sleep(1800)
+            assert waiters.woken == []
+        queue.release()
+        await asyncio.sleep(1)
+        assert waiters.woken == [("first", WOKEN_BY_END)]
+        await asyncio.sleep(40)
+        assert waiters.woken[1:] == [("second", WOKEN_BY_TIME)], "one slot may be free now, elsewhere"
+
+    in_a_loop(test)
+
+
+def test_a_guess_that_found_a_slot_lets_the_next_guess_unless_all_are_held_here():
+    async def test(queue: SlotQueue) -> None:
+        waiters = Waiters(queue)
+        await waiters.add("first", since=1.0, poll_interval=LONG, limit=1)
+        with queue.watching():
+            queue.guessed_right()
+            await asyncio.sleep(1)
+            assert waiters.woken == []
+        queue.guessed_right()
+        await asyncio.sleep(1)
+        assert waiters.woken == [("first", WOKEN_BY_TIME)]
 
     in_a_loop(test)
 
@@ -450,6 +485,18 @@ def test_each_connection_has_its_queue_and_so_has_each_event_loop():
 
 
 # The trigger.
+
+
+@pytest.fixture(autouse=True)
+def _no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "SETTLE_SECONDS", 0)
+
+
+def test_a_waiter_is_not_woken_before_airflow_has_noted_its_deferral(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "SETTLE_SECONDS", 0.3)
+    trigger = make_trigger()
+    asyncio.run(event_of(trigger))
+    assert time.time() >= trigger.refused_at + 0.3
 
 
 def make_trigger(**changes: Any) -> SeedanceSlotTrigger:
