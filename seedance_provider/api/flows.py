@@ -172,6 +172,8 @@ def upload(call: calls.Call[calls.UploadTicket], media: Media, log: AnyLogger) -
     def attempt() -> Flow[str]:
         ticket = yield from _exchange(call)
         reply = yield Put(ticket, media)
+        if reply.status == 403:
+            raise SeedanceServerError(f"The signed URL refused the file ({errors.excerpt(reply)}); it may have expired")
         if not 200 <= reply.status < 300:
             raise errors.error_of(reply, spends=False)
         return ticket.url
@@ -241,9 +243,9 @@ def wait(
     missing_output_since: float | None = None
     if not look_first:
         now = clock()
-        pause = policy.poll_delay(now - started_at, poll_interval, random.random())
-        if poll_interval is not None:
-            pause *= random.random()  # only the first look is jittered: the interval itself is exact
+        # Some part of the interval, so that those who start together do not look together. After that a fixed interval
+        # is exact.
+        pause = policy.poll_delay(now - started_at, poll_interval, random.random()) * random.random()
         yield Sleep(max(min(pause, deadline - now), 0.0))
     while True:
         brief = False

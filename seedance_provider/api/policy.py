@@ -92,14 +92,15 @@ class ScheduleStep(NamedTuple):
 
 
 ADAPTIVE_SCHEDULE: tuple[ScheduleStep, ...] = (
-    # A refused reference image or prompt fails within seconds; then nothing happens for a while; the 2.0 and Wan
-    # models end between 100 and 300 s, the 2.5 family and 4k later (contract 8).
+    # Chosen by simulation (benchmarks/schedule.py). A refused reference or prompt fails within seconds; then nothing
+    # ends for a minute; most models end between 100 and 300 s, the 2.5 family and 4k later (contract 8). A video of
+    # 200 s takes about 19 GETs, the sensor's own look included, and is noticed after 5 s on average.
     ScheduleStep(0, 5),
     ScheduleStep(10, 10),
-    ScheduleStep(30, 20),
-    ScheduleStep(90, 10),
-    ScheduleStep(300, 15),
-    ScheduleStep(600, 20),
+    ScheduleStep(20, 25),
+    ScheduleStep(90, 9.5),
+    ScheduleStep(300, 12),
+    ScheduleStep(600, 15),
     ScheduleStep(1200, 30),
 )
 

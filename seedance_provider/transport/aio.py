@@ -30,7 +30,8 @@ T = TypeVar("T")
 module_log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 100
-KEEP_ALIVE_SECONDS = 60
+KEEP_ALIVE_SECONDS = 45
+"""Longer than the pauses of the schedule, shorter than the minute after which gateways close idle connections."""
 DNS_CACHE_SECONDS = 300
 
 
@@ -207,21 +208,26 @@ class AioTransport:
             await asyncio.sleep(delay)
         if self._url is None or self._url[0] != request.path:
             self._url = (request.path, URL(settings.base_url + request.path, encoded=True))
-        try:
-            response = await self._session.request(
-                request.method,
-                self._url[1],
-                data=request.body,
-                headers=headers,
-                allow_redirects=False,
-                timeout=timeout,
-            )
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise _transport_error(error, settings) from error
-        async with response:
-            reply = make_reply(response.status, response.headers, await _read(response), settings)
-        pace.note(time.monotonic(), request.method, reply)
-        return reply
+        for again in (True, True, True, True, False):
+            try:
+                response = await self._session.request(
+                    request.method,
+                    self._url[1],
+                    data=request.body,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=timeout,
+                )
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                # A gateway that forgot one kept connection forgot others: aiohttp's own second try meets the next.
+                if again and request.method == "GET" and _broke_off(error):
+                    continue
+                raise _transport_error(error, settings) from error
+            async with response:
+                reply = make_reply(response.status, response.headers, await _read(response), settings)
+            pace.note(time.monotonic(), request.method, reply)
+            return reply
+        raise AssertionError("unreachable: the last try returns or raises")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -233,6 +239,13 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     except (aiohttp.ClientError, TimeoutError, OSError):
         pass
     return body
+
+
+def _broke_off(error: Exception) -> bool:
+    """Whether an established connection was closed without an answer, as a dead one is when it is used again."""
+    return isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)) and not isinstance(
+        error, aiohttp.ClientConnectorError
+    )
 
 
 def _transport_error(error: Exception, settings: SeedanceSettings) -> SeedanceTransportError:
