@@ -24,9 +24,11 @@ from seedance_provider.exceptions import (
     SeedanceConfigurationError,
     SeedanceError,
     SeedanceInvalidRequestError,
+    SeedanceOutputMissingError,
     SeedanceServerError,
     SeedanceSubmitUncertainError,
     SeedanceTaskFailedError,
+    SeedanceTaskNotFoundError,
     SeedanceTransportError,
 )
 from seedance_provider.links.seedance import SeedanceVideoLink
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from seedance_provider.hooks.seedance import SeedanceHook
-    from seedance_provider.submission import Submission
+    from seedance_provider.submission import Submission, SubmissionStore
 
 XCOM_TASK_ID_KEY = "seedance_task_id"
 UPLOAD_REUSE_SECONDS = 20 * 3600.0
@@ -450,7 +452,13 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         if done >= self.resubmits or not _may_help(failure):
             raise failure
         carry["resubmitted"] = done + 1
-        self.log.warning("%s. Creating it anew, %d of %d resubmits", failure, done + 1, self.resubmits)
+        self.log.warning(
+            "Task %s failed for a reason that passes: %s. Creating it anew, %d of %d resubmits",
+            failure.seedance_task_id,
+            failure.message,
+            done + 1,
+            self.resubmits,
+        )
 
     def _wait(self, context: Context, hook: SeedanceHook, submission: Submission, carry: dict[str, Any]) -> list[str]:
         from seedance_provider import waiting
@@ -484,23 +492,33 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
     @contextmanager
     def _noting_the_end(self, context: Context, seedance_task_id: str) -> Iterator[None]:
         """Remember that a wait came to its end; say, where it broke off, how to get the video all the same."""
-        from seedance_provider.exceptions import SeedanceOutputMissingError
         from seedance_provider.metrics import reporting_failures
         from seedance_provider.submission import SubmissionStore
-        from seedance_provider.waiting import goes_on
 
         store = SubmissionStore(context, durable=self.durable)
         try:
             with reporting_failures():
                 yield
-        except SeedanceError as error:
-            if isinstance(error, SeedanceTaskFailedError) and not isinstance(error, SeedanceOutputMissingError):
-                store.save_end(seedance_task_id)
-            elif seedance_task_id:
-                clear = "clear this task, which keeps it" if store.is_available else "not a clear, which buys another"
-                self.log.warning("%s, or %s", goes_on(seedance_task_id), clear)
+        except SeedanceOutputMissingError:
+            self._tell_how_to_go_on(store, seedance_task_id)
+            raise
+        except (SeedanceTaskFailedError, SeedanceTaskNotFoundError):
+            store.save_end(seedance_task_id)
+            raise
+        except SeedanceError:
+            self._tell_how_to_go_on(store, seedance_task_id)
             raise
         store.save_end(seedance_task_id)
+
+    def _tell_how_to_go_on(self, store: SubmissionStore, seedance_task_id: str) -> None:
+        from seedance_provider.waiting import goes_on
+
+        if not seedance_task_id:  # it was a slot that was waited for
+            return
+        clear = "not a clear, which buys another"
+        if store.is_available:
+            clear = "clear this task, which keeps the video (other inputs, or durable=False, make another)"
+        self.log.warning("%s, or %s", goes_on(seedance_task_id), clear)
 
 
 def _may_have_bought(error: SeedanceError) -> bool:

@@ -132,7 +132,7 @@ class SeedanceTaskTrigger(BaseTrigger):
         )
         queue = slot_queue(self.seedance_conn_id)
         try:
-            with queue.watching():
+            with queue.watching(self.seedance_task_id):
                 if self.carry.get("woken_by") == WOKEN_BY_TIME:
                     queue.guessed_right()
                 async with shared_session(settings.base_url) as session:

@@ -12,7 +12,7 @@ import asyncio
 import bisect
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -56,7 +56,7 @@ class SlotQueue:
         self._waiters: list[_Waiter] = []
         self._unclaimed: deque[float] = deque(maxlen=_MAX_UNCLAIMED)
         self._timer: asyncio.TimerHandle | None = None
-        self._watched = 0
+        self._watched: Counter[str] = Counter()
         self._limit: int | None = None
         self._guesses = 0
 
@@ -64,17 +64,19 @@ class SlotQueue:
         return len(self._waiters)
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self, seedance_task_id: str) -> Iterator[None]:
         """Count a running video of this connection that is waited for here: it holds a slot, whose end will be told."""
-        self._watched += 1
+        self._watched[seedance_task_id] += 1
         try:
             yield
         finally:
-            self._watched -= 1
+            self._watched[seedance_task_id] -= 1
+            if not self._watched[seedance_task_id]:
+                del self._watched[seedance_task_id]
 
     @property
     def _is_known_full(self) -> bool:
-        return self._limit is not None and self._watched >= self._limit
+        return self._limit is not None and len(self._watched) >= self._limit
 
     async def wait(
         self, *, since: float, refused_at: float, poll_interval: float, deadline: float, limit: int | None = None

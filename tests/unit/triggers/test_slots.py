@@ -335,7 +335,7 @@ def test_a_thousand_waiters_guess_ever_more_rarely():
 def test_nobody_guesses_while_all_slots_are_held_by_videos_that_are_watched_here():
     async def test(queue: SlotQueue) -> None:
         waiters = Waiters(queue)
-        with queue.watching(), queue.watching():
+        with queue.watching("task_1"), queue.watching("task_1"), queue.watching("task_2"):
             for name, since in (("first", 1.0), ("second", 2.0)):
                 await waiters.add(name, since=since, poll_interval=30, limit=2)
             await asyncio.sleep(1800)
@@ -353,7 +353,7 @@ def test_a_guess_that_found_a_slot_lets_the_next_guess_unless_all_are_held_here(
     async def test(queue: SlotQueue) -> None:
         waiters = Waiters(queue)
         await waiters.add("first", since=1.0, poll_interval=LONG, limit=1)
-        with queue.watching():
+        with queue.watching("task_1"):
             queue.guessed_right()
             await asyncio.sleep(1)
             assert waiters.woken == []
