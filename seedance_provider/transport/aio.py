@@ -208,7 +208,7 @@ class AioTransport:
             await asyncio.sleep(delay)
         if self._url is None or self._url[0] != request.path:
             self._url = (request.path, URL(settings.base_url + request.path, encoded=True))
-        for again in (True, True, True, True, False):
+        for again in (True, True, False):
             try:
                 response = await self._session.request(
                     request.method,

@@ -22,6 +22,7 @@ from seedance_provider.exceptions import (
     SeedanceServerError,
     SeedanceSubmitUncertainError,
     SeedanceTaskFailedError,
+    SeedanceTaskNotFoundError,
     SeedanceTaskTimeoutError,
 )
 from seedance_provider.hooks.seedance import SeedanceHook
@@ -620,3 +621,15 @@ def test_a_deferral_that_airflow_ends_names_the_task_and_the_way_on(task_log: Ta
         worker.operator().resume_execution("__fail__", {"error": "Trigger timeout"}, worker.context)
     (line,) = [line for line in task_log.lines if "stopped waiting before an end (Trigger timeout)" in line]
     assert ("SeedanceTaskSensor(seedance_task_id='task_1')" in line) == stored
+
+
+def test_a_task_that_is_gone_is_not_kept_by_a_clear(seedance_emulator: Emulator) -> None:
+    seedance_emulator.add_fault("not_found", on="recordInfo", times=None)
+    worker = Worker()
+    with pytest.raises(SeedanceTaskNotFoundError):
+        worker.run()
+    seedance_emulator.reset()
+
+    worker.ti.max_tries += 1
+    assert len(worker.run()) == 1
+    assert seedance_emulator.bill()["tasks_created"] == 1, "the bill of a new video, after the reset"
