@@ -33,7 +33,7 @@ class SeedanceTaskSensor(BaseSensorOperator):
         returned. (templated)
     :param seedance_conn_id: The Airflow connection. Default ``seedance_default``. (templated)
     :param poll_interval: Seconds between looks, obeyed exactly. Default: Airflow's ``[seedance] poll_interval``, else
-        adaptive: about 18 looks for a video of 200 s. An explicit ``poke_interval`` means the same.
+        adaptive: about 19 looks for a video of 200 s. An explicit ``poke_interval`` means the same.
     :param timeout: Seconds to wait from the first look. Default: Airflow's ``[seedance] timeout``, else 1800. Past it,
         :class:`~seedance_provider.exceptions.SeedanceTaskTimeoutError` is raised, without a retry.
     :param deferrable: Wait in the triggerer. Default True. False: wait in the ``mode`` of ``BaseSensorOperator``,
