@@ -201,11 +201,14 @@ class AioTransport:
         request = step.request
         settings, headers, timeout, pace = self._wire
         if pace.limits(now := time.monotonic()):
-            delay = pace.turn(now, latest_turn(step.deadline))
-            if self._log is not None and (text := slow_turn(settings, delay)):
-                self._log.info(text)
-                self._log = None
-            await asyncio.sleep(delay)
+            latest = latest_turn(step.deadline)
+            while delay := pace.turn(now, latest):
+                if self._log is not None and (text := slow_turn(settings, delay)):
+                    self._log.info(text)
+                    self._log = None
+                await asyncio.sleep(delay)
+                if not pace.pauses(now := time.monotonic()):
+                    break
         if self._url is None or self._url[0] != request.path:
             self._url = (request.path, URL(settings.base_url + request.path, encoded=True))
         for again in (True, True, False):

@@ -36,6 +36,10 @@ class Pace:
         """Whether a request may have to wait; asked before each, so it does no more than it must."""
         return self._interval > 0 or now < self._paused_until
 
+    def pauses(self, now: float) -> bool:
+        """Whether nobody may send; asked after waiting for a turn, since the pause may have come meanwhile."""
+        return now < self._paused_until
+
     def turn(self, now: float, latest: float | None = None) -> float:
         """Reserve the next request.
 

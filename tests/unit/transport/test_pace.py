@@ -1,179 +1,258 @@
-"""The pace of a connection: a budget, the vendor's pauses, and a deadline that neither may break."""
+"""The pace of a connection: its budget shared in order, deadlines kept, the vendor's pauses felt by all."""
 
 from __future__ import annotations
 
-import itertools
-import logging
-from collections.abc import Callable
+import asyncio
+import threading
+import time
+from itertools import pairwise
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedance_provider.api import flows
-from seedance_provider.api.calls import Reply
-from seedance_provider.transport import pace as pace_module
-from seedance_provider.transport import slow_turn
-from seedance_provider.transport.pace import Pace, pace_of
-from tests.unit.transport.wire import answer
-
-LOG = logging.getLogger("tests.pace")
-WAITING = answer(200, b'{"taskId":"task_a","status":"waiting"}')
-
-
-@pytest.fixture
-def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace_module.random, "random", lambda: 0.0)
-
-
-def refusal(retry_after: float | None = None) -> Reply:
-    return Reply(429, "application/json", b"{}", retry_after)
-
+from seedance_provider.api.calls import Reply, Request
+from seedance_provider.api.flows import Send
+from seedance_provider.api.policy import backoff
+from seedance_provider.connection import SeedanceSettings
+from seedance_provider.transport import pace
+from seedance_provider.transport.aio import AioTransport
+from seedance_provider.transport.pace import Pace, latest_turn, pace_of
 
 OK = Reply(200, "application/json", b"{}")
 
+budgets = st.floats(0.1, 10_000)
+#: Times of asking, in order.
+askings = st.lists(st.floats(0, 30), min_size=1, max_size=60).map(
+    lambda gaps: [sum(gaps[:n]) for n in range(len(gaps))]
+)
+
+
+def refusal(retry_after: float | None = None) -> Reply:
+    return Reply(429, "application/json", b"", retry_after)
+
+
+def turns(of: Pace, times: list[float]) -> list[float]:
+    """When each of those who ask at these times may send."""
+    return [now + of.turn(now) for now in times]
+
 
 class TestBudget:
-    def test_without_one_nobody_waits(self) -> None:
-        pace = Pace()
-        assert not pace.limits(0)
-        assert [pace.turn(now) for now in (0, 0, 0, 5)] == [0, 0, 0, 0]
+    def test_none_limits_nothing(self) -> None:
+        unlimited = Pace()
+        assert not unlimited.limits(0)
+        assert turns(unlimited, [1, 1, 1]) == [1, 1, 1]
 
-    def test_spreads_requests_evenly_in_the_order_they_ask(self) -> None:
-        pace = Pace(60)
-        assert pace.limits(100)
-        assert [pace.turn(100) for _ in range(4)] == [0, 1, 2, 3]
-        assert pace.turn(103.5) == 0.5
+    def test_the_first_goes_at_once_and_the_rest_evenly(self) -> None:
+        assert turns(Pace(60), [5, 5, 5, 5]) == [5, 6, 7, 8]
 
-    def test_does_not_save_up_what_was_not_used(self) -> None:
-        pace = Pace(60)
-        pace.turn(100)
-        assert [pace.turn(1000), pace.turn(1000)] == [0, 1]
+    def test_time_not_used_is_not_saved_up(self) -> None:
+        assert turns(Pace(60), [0, 100, 100, 100]) == [0, 100, 101, 102]
 
-    @given(st.lists(st.floats(0, 3), min_size=1, max_size=40), st.floats(1, 6000))
-    def test_is_never_exceeded(self, gaps: list[float], requests_per_minute: float) -> None:
-        pace, now, sent = Pace(requests_per_minute), 0.0, []
-        for gap in gaps:
+    @given(budgets, askings)
+    def test_is_never_exceeded_in_any_minute(self, budget: float, times: list[float]) -> None:
+        at = turns(Pace(budget), times)
+        assert all(later - earlier >= 60 / budget * (1 - 1e-9) - 1e-6 for earlier, later in pairwise(at))
+        for start in at:
+            assert sum(start <= moment < start + 60 - 1e-6 for moment in at) <= max(budget, 1) + 1
+
+    @given(budgets, askings)
+    def test_serves_in_order_of_asking(self, budget: float, times: list[float]) -> None:
+        at = turns(Pace(budget), times)
+        assert at == sorted(at)
+
+    @given(budgets, askings)
+    def test_nobody_waits_longer_than_those_before_need(self, budget: float, times: list[float]) -> None:
+        limited = Pace(budget)
+        for before, now in enumerate(times):
+            assert 0 <= limited.turn(now) <= before * 60 / budget + 1e-6
+
+    def test_each_of_many_waiters_gets_its_share(self) -> None:
+        limited, count = Pace(100), 50
+        due = dict.fromkeys(range(count), 0.0)
+        looks = dict.fromkeys(range(count), 0)
+        while min(due.values()) < 600:
+            waiter = min(due, key=lambda number: due[number])
+            # It asks again as soon as it has had its turn.
+            due[waiter] += limited.turn(due[waiter])
+            looks[waiter] += 1
+        assert max(looks.values()) - min(looks.values()) <= 2
+        assert min(looks.values()) >= 600 * 100 / 60 / count
+
+    def test_is_shared_by_threads(self) -> None:
+        limited, delays = Pace(60), []
+        threads = [threading.Thread(target=lambda: delays.append(limited.turn(0))) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(delays) == list(range(20))
+
+
+class TestDeadline:
+    def test_goes_out_of_turn(self) -> None:
+        limited = Pace(1)
+        limited.turn(0)
+        assert limited.turn(0, latest=10) == 10
+
+    def test_costs_nobody_else_a_turn(self) -> None:
+        limited = Pace(60)
+        at = [limited.turn(0), limited.turn(0), limited.turn(0, latest=0.5), limited.turn(0)]
+        assert at == [0, 1, 0.5, 2]
+
+    def test_in_turn_counts_as_one(self) -> None:
+        limited = Pace(60)
+        assert [limited.turn(0, latest=100), limited.turn(0)] == [0, 1]
+
+    def test_that_has_passed_goes_at_once(self) -> None:
+        limited = Pace(1)
+        limited.turn(0)
+        assert limited.turn(50, latest=20) == 0
+
+    def test_ends_a_pause_too(self) -> None:
+        paused = Pace()
+        paused.note(0, "GET", refusal(60))
+        assert paused.turn(1, latest=5) == 4
+
+    @given(budgets, st.lists(st.tuples(st.floats(0, 20), st.none() | st.floats(0, 100)), min_size=1, max_size=60))
+    def test_is_kept_and_others_stay_within_the_budget(
+        self, budget: float, asked: list[tuple[float, float | None]]
+    ) -> None:
+        limited, now = Pace(budget), 0.0
+        in_turn = []
+        for gap, latest in asked:
             now += gap
-            sent.append(now + pace.turn(now))
-        interval = 60 / requests_per_minute
-        assert all(later - earlier >= interval - 1e-6 for earlier, later in itertools.pairwise(sent))
+            before = limited._next
+            at = now + limited.turn(now, latest)
+            if latest is not None:
+                assert at <= max(latest, now) + 1e-6
+            if limited._next != before:
+                in_turn.append(at)
+        assert all(later - earlier >= 60 / budget * (1 - 1e-9) - 1e-6 for earlier, later in pairwise(in_turn))
 
-    def test_gives_way_to_a_deadline(self) -> None:
-        pace = Pace(1)
-        pace.turn(0)
-        assert pace.turn(0, latest=10) == 10
-        assert pace.turn(0, latest=-5) == 0
-        assert pace.turn(0) == 60, "who goes out of turn takes nobody's turn"
-
-
-class TestRefusedLook:
-    def test_makes_everybody_wait_as_long_as_it_asks(self, no_jitter: None) -> None:
-        pace = Pace()
-        pace.note(100, "GET", refusal(30))
-        assert pace.limits(129)
-        assert pace.turn(110) == 20
-        assert not pace.limits(130)
-
-    def test_makes_everybody_wait_longer_each_time_without_a_word_how_long(
-        self, no_jitter: None, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(pace_module, "backoff", lambda failures, jitter: float(2**failures))
-        pace, now, waits = Pace(), 0.0, []
-        for _ in range(3):
-            pace.note(now, "GET", refusal())
-            waits.append(pace.turn(now))
-            now += waits[-1]
-        assert waits == [4, 8, 16]
-        pace.note(now, "GET", OK)
-        pace.note(now, "GET", refusal())
-        assert pace.turn(now) == 4
-
-    def test_counts_once_for_all_requests_that_were_under_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pace_module, "backoff", lambda failures, jitter: float(2**failures))
-        monkeypatch.setattr(pace_module.random, "random", lambda: 0.0)
-        pace = Pace()
-        for _ in range(50):
-            pace.note(0, "GET", refusal())
-        assert pace.turn(0) == 4
-
-    def test_does_not_let_all_come_back_at_once(self) -> None:
-        pace = Pace()
-        pace.note(0, "GET", refusal(10))
-        turns = [pace.turn(0) for _ in range(50)]
-        assert all(10 <= turn <= 20 for turn in turns)
-        assert max(turns) - min(turns) > 2
-
-    def test_gives_way_to_a_deadline(self) -> None:
-        pace = Pace()
-        pace.note(0, "GET", refusal(300))
-        assert pace.turn(0, latest=7) == 7
+    def test_in_epoch_seconds_is_turned_into_monotonic_ones(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pace.time, "time", lambda: 1_800_000_000.0)
+        monkeypatch.setattr(pace.time, "monotonic", lambda: 50.0)
+        assert latest_turn(1_800_000_010.0) == 60
+        assert latest_turn(None) is None
 
 
-def test_a_refused_submit_slows_no_look_down() -> None:
-    """It says that the slots are taken, not that there were too many requests."""
-    pace = Pace()
-    pace.note(0, "POST", refusal(300))
-    assert not pace.limits(0)
+class TestPause:
+    def test_holds_for_all_until_its_end(self) -> None:
+        paused = Pace()
+        paused.note(0, "GET", refusal(30))
+        assert paused.limits(29.9)
+        assert not paused.limits(30)
+        assert paused.pauses(29.9)
+        assert not paused.pauses(30)
+        assert all(30 <= now + paused.turn(now) <= 60 for now in (0, 1, 15, 29))
+
+    def test_spreads_those_who_come_due_in_it(self) -> None:
+        paused = Pace()
+        paused.note(0, "GET", refusal(10))
+        at = [paused.turn(0) for _ in range(500)]
+        assert all(10 <= moment <= 20 for moment in at)
+        for start in range(10, 20):
+            assert 20 <= sum(start <= moment < start + 1 for moment in at) <= 90
+
+    @given(st.integers(1, 10), st.floats(0, 1))
+    def test_without_retry_after_grows_with_refusals_in_a_row(self, refusals: int, jitter: float) -> None:
+        paused, now = Pace(), 0.0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pace.random, "random", lambda: jitter)
+            for _ in range(refusals):
+                now = paused._paused_until
+                paused.note(now, "GET", refusal())
+        assert paused._paused_until - now == pytest.approx(backoff(refusals + 1, jitter))
+
+    def test_counts_answers_to_requests_under_way_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pace.random, "random", lambda: 0.5)
+        paused = Pace()
+        for _ in range(100):
+            paused.note(0, "GET", refusal())
+        assert paused._paused_until == backoff(2, 0.5)
+
+    def test_ends_the_row_with_an_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pace.random, "random", lambda: 0.5)
+        paused = Pace()
+        for now in (0, 100, 200):
+            paused.note(now, "GET", refusal())
+        paused.note(300, "GET", OK)
+        paused.note(400, "GET", refusal())
+        assert paused._paused_until - 400 == backoff(2, 0.5)
+
+    def test_is_never_shortened(self) -> None:
+        paused = Pace()
+        paused.note(0, "GET", refusal(100))
+        paused.note(1, "GET", refusal(2))
+        assert paused.limits(99)
+
+    @pytest.mark.parametrize("reply", [OK, Reply(500, "", b""), Reply(503, "", b"", 60)])
+    def test_follows_no_other_answer(self, reply: Reply) -> None:
+        unlimited = Pace()
+        unlimited.note(0, "GET", reply)
+        assert not unlimited.limits(0)
+
+    def test_does_not_follow_a_refused_create_task(self) -> None:
+        unlimited = Pace()
+        unlimited.note(0, "POST", refusal(60))
+        assert not unlimited.limits(0)
+
+    def test_keeps_the_budget(self) -> None:
+        limited = Pace(60)
+        limited.note(0, "GET", refusal(10))
+        at = turns(limited, [0.0] * 50)
+        assert at == sorted(at)
+        assert at[0] >= 10
+        assert all(later - earlier >= 1 - 1e-9 for earlier, later in pairwise(at[1:]))
+
+    def test_holds_for_those_too_who_already_wait_for_their_turn(self) -> None:
+        sent: list[float] = []
+
+        class Session:
+            """Refuses the first request and asks for half a second of peace."""
+
+            async def request(self, *_: Any, **__: Any) -> Any:
+                sent.append(time.monotonic())
+                headers = {"Retry-After": "0.5"} if len(sent) == 1 else {}
+                return Response(429 if len(sent) == 1 else 200, headers)
+
+        class Response:
+            def __init__(self, status: int, headers: dict[str, str]) -> None:
+                self.status, self.headers, self.content = status, headers, self
+
+            def at_eof(self) -> bool:
+                return True
+
+            async def __aenter__(self) -> None: ...
+
+            async def __aexit__(self, *_: object) -> None: ...
+
+        def flow() -> Any:
+            yield Send(Request("GET", "/jobs/recordInfo?taskId=task_1"))
+
+        async def run() -> None:
+            session: Any = Session()
+            shared = settings(api_key="paused-key", requests_per_minute=600)
+            await asyncio.gather(*(AioTransport(session, shared, Mock()).drive(flow()) for _ in range(5)))
+
+        asyncio.run(run())
+        assert sent[1] - sent[0] >= 0.49
+        assert len(sent) == 5
 
 
-def test_a_connection_has_one_pace_in_a_process(settings: Any) -> None:
-    one = settings("http://a.invalid/api/v1", requests_per_minute=60.0)
-    assert pace_of(one) is pace_of(settings("http://a.invalid/api/v1", requests_per_minute=60.0))
-    assert pace_of(one) is not pace_of(settings("http://a.invalid/api/v1", requests_per_minute=30.0))
-    assert pace_of(one) is not pace_of(settings("http://b.invalid/api/v1", requests_per_minute=60.0))
-    assert pace_of(one) is not pace_of(settings("http://a.invalid/api/v1", requests_per_minute=60.0, api_key="other"))
+def settings(**more: Any) -> SeedanceSettings:
+    return SeedanceSettings(**{"base_url": "https://a.test/api/v1", "api_key": "key", **more})
 
 
-class TestTransports:
-    def test_share_a_budget(
-        self, drive: Callable[..., Any], serve: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        turns: list[float] = []
-        really = Pace.turn
+class TestPaceOf:
+    def test_is_one_for_a_connection(self) -> None:
+        assert pace_of(settings()) is pace_of(settings(read_timeout=5))
 
-        def turn(self: Pace, now: float, latest: float | None = None) -> float:
-            turns.append(really(self, now, latest))
-            return 0.0
-
-        monkeypatch.setattr(Pace, "turn", turn)
-        server = serve(*[WAITING] * 3)
-        budget = settings(server.url, requests_per_minute=1.0)
-        for _ in range(3):
-            drive(flows.get("task_a", LOG, attempts=1), budget)
-        assert turns[0] == 0
-        assert 50 < turns[1] <= 60
-        assert 110 < turns[2] <= 120
-
-    def test_say_so_when_they_wait_long(
-        self,
-        drive: Callable[..., Any],
-        serve: Any,
-        settings: Any,
-        monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        caplog.set_level(logging.INFO, "seedance_provider.transport")
-        monkeypatch.setattr("seedance_provider.transport.SLOW_TURN", 0.0)
-        server = serve(WAITING)
-        drive(flows.get("task_a", LOG, attempts=1), settings(server.url, requests_per_minute=600.0))
-        assert "requests_per_minute=600 of the connection is shared" in caplog.text
-
-    def test_tell_a_budget_from_a_pause_of_the_vendors(self, settings: Any) -> None:
-        url = "http://a.invalid/api/v1"
-        assert slow_turn(settings(url), 1.0) is None
-        assert "Seedance asked for fewer requests" in (slow_turn(settings(url), 60.0) or "")
-        assert "requests_per_minute=30" in (slow_turn(settings(url, requests_per_minute=30.0), 60.0) or "")
-
-    def test_wait_no_longer_than_the_deadline_of_a_wait(
-        self, drive: Callable[..., Any], serve: Any, settings: Any
-    ) -> None:
-        import time
-
-        server = serve(WAITING, answer(200, b'{"taskId":"task_a","status":"success","output":["https://a.example/v"]}'))
-        budget = settings(server.url, requests_per_minute=0.1)
-        drive(flows.get("task_a", LOG, attempts=1), budget)
-        now = time.time()
-        flow = flows.wait("task_a", poll_interval=1, started_at=now, deadline=now + 0.2, clock=time.time, log=LOG)
-        assert drive(flow, budget).urls == ["https://a.example/v"]
+    @pytest.mark.parametrize(
+        "other", [{"base_url": "https://b.test/api/v1"}, {"api_key": "another"}, {"requests_per_minute": 5.0}]
+    )
+    def test_is_another_for_another(self, other: dict[str, Any]) -> None:
+        assert pace_of(settings()) is not pace_of(settings(**other))
