@@ -7,10 +7,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 SOURCES = $(wildcard seedance_provider dags_examples tests tools benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-matrix lint types format build clean runtime dev python
+.PHONY: help demo demo-ui test test-matrix bench lint types format build clean runtime dev python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +30,10 @@ test: dev ## run every test, with coverage (PYTEST_ARGS="-k name": only some, an
 
 test-matrix: dev ## run what needs no Airflow processes on Airflow 2.11 to 3.3 (AIRFLOW=3.1: on one)
 	@$(BIN)/python tools/test_matrix.py $(AIRFLOW)
+
+bench: python ## measure beside peers and bare loops, write benchmarks/results (BENCH_ARGS="--quick": rough, nothing written)
+	@$(PYTHON) tools/setup_venv.py bench --venv $(VENV)
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lint: dev ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)

@@ -1,4 +1,4 @@
-"""Make or refresh the virtual environment of this checkout: ``python3 tools/setup_venv.py runtime|dev``.
+"""Make or refresh the virtual environment of this checkout: ``python3 tools/setup_venv.py runtime|dev|bench``.
 
 Needs nothing but Python: the environment gets its own ``uv``, which installs Airflow in seconds where ``pip`` takes
 minutes; if uv cannot be had or fails (a private index that only pip is told of), pip does the work. A stamp makes a
@@ -18,11 +18,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = ((3, 11), (3, 13))
+KINDS = ["runtime", "dev", "bench"]  # each has all that the one before has
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("kind", choices=["runtime", "dev"], help="dev adds what tests and checks need")
+    parser.add_argument(
+        "kind", choices=KINDS, help="dev adds what tests and checks need, bench the peers that are measured beside us"
+    )
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     options = parser.parse_args()
     if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
@@ -45,7 +48,7 @@ def main() -> int:
 def set_up(venv: Path, kind: str) -> None:
     stamp = venv / f".installed-{kind}"
     wanted = _fingerprint()
-    if any(_read(venv / f".installed-{name}") == wanted for name in {kind, "dev"}):
+    if any(_read(venv / f".installed-{name}") == wanted for name in KINDS[KINDS.index(kind) :]):
         return
     began = time.monotonic()
     print(f"Setting up {venv} ({kind}) with Python {sys.version.split()[0]} ...", flush=True)
@@ -53,7 +56,7 @@ def set_up(venv: Path, kind: str) -> None:
     same_python = _read(venv / ".python") == sys.version
     subprocess.run([sys.executable, "-m", "venv", *([] if same_python else ["--clear"]), str(venv)], check=True)
     (venv / ".python").write_text(sys.version)
-    what = ["-e", str(ROOT), *(["--group", f"{ROOT / 'pyproject.toml'}:dev"] if kind == "dev" else [])]
+    what = ["-e", str(ROOT), *(["--group", f"{ROOT / 'pyproject.toml'}:{kind}"] if kind != "runtime" else [])]
     print("Installing Airflow and this provider ...", flush=True)
     if not _install_with_uv(python, what):
         print("uv did not work here, pip does it (a few minutes) ...", flush=True)
