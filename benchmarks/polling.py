@@ -1,0 +1,298 @@
+"""How many looks one CPU-second buys, and what they do to the event loop they share.
+
+The bare loop is the floor: what aiohttp itself costs. All contestants but one run in a process that has loaded what a
+triggerer has, because a collection of garbage walks through all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from contextlib import ExitStack, suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from yarl import URL
+
+from benchmarks.harness import Contestant, Result, Row, median_ratio, quantile, take_turns
+from benchmarks.stub import KEY, TASK_ID, read_counters, serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Sequence
+
+    from benchmarks.stub import Server
+
+SECTION = "Poll rate"
+PAUSE = 1e-6
+"""Between two looks of a waiter: as good as none, but a timer as every waiting needs one."""
+TICK = 0.01
+CONNECTIONS = 100
+
+FLOOR, TUNED, LIGHT, OURS = "floor", "floor-tuned", "floor-light", "seedance"
+DBT, HTTP_EVENT, HTTP_SENSOR = "dbt", "http-event", "http-sensor"
+LABELS = {
+    FLOOR: "bare aiohttp loop, Airflow loaded (floor)",
+    OURS: "SeedanceTaskTrigger",
+    TUNED: "bare loop, Airflow loaded, with the trigger's session settings",
+    DBT: "dbt Cloud: DbtCloudRunJobTrigger (spared its TLS)",
+    HTTP_EVENT: "http: HttpEventTrigger",
+    HTTP_SENSOR: "http: HttpSensorTrigger (404 is its 'not yet')",
+    LIGHT: "bare aiohttp loop, without Airflow",
+}
+
+
+def present() -> list[str]:
+    """The contestants whose packages are installed."""
+    needs = {DBT: "airflow.providers.dbt", HTTP_EVENT: "airflow.providers.http", HTTP_SENSOR: "airflow.providers.http"}
+    return [name for name in LABELS if name not in needs or find_spec(needs[name]) is not None]
+
+
+def run(*, quick: bool = False) -> Result:
+    """Measure all contestants."""
+    result = Result()
+    with serve() as server:
+        for waiters in (200, 2000):
+            _compare(server, waiters, result, turns=3 if quick else 9, seconds=0.5 if quick else 1.5)
+    return result
+
+
+def environment(server: Server) -> dict[str, str]:
+    """The connections, the only thing that is not as in a triggerer: it asks its supervisor."""
+
+    def connection(**fields: Any) -> str:
+        return json.dumps(fields)
+
+    host = f"127.0.0.1:{server.port}"
+    return {
+        "AIRFLOW_CONN_SEEDANCE_DEFAULT": connection(conn_type="seedance", host=server.url, password=KEY),
+        "AIRFLOW_CONN_DBT_CLOUD_DEFAULT": connection(conn_type="dbt_cloud", host=host, login="1", password=KEY),
+        "AIRFLOW_CONN_HTTP_DEFAULT": connection(conn_type="http", host=server.url),
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+    }
+
+
+def _compare(server: Server, waiters: int, result: Result, *, turns: int, seconds: float) -> None:
+    with ExitStack() as stack:
+        contestants = {
+            name: stack.enter_context(
+                Contestant("benchmarks.polling", name, str(server.port), str(waiters), env=environment(server))
+            )
+            for name in present()
+        }
+        figures = take_turns(contestants, turns=turns, seconds=seconds)
+    rates = {name: [turn["polls"] / turn["cpu"] for turn in taken] for name, taken in figures.items()}
+    lags = {name: quantile([lag for turn in taken for lag in turn["lags"]], 0.99) for name, taken in figures.items()}
+    data: dict[str, Any] = {}
+    for name in rates:
+        ratio = median_ratio(rates[name], rates[FLOOR])
+        polls = sum(turn["polls"] for turn in figures[name])
+        handshakes = sum(turn["handshakes"] for turn in figures[name]) / max(polls, 1)
+        most_open = max(turn["open"] for turn in figures[name])
+        rate = statistics.median(rates[name])
+        lag_ratio = lags[name] / lags[FLOOR]
+        data[name] = {
+            "polls_per_cpu_second": rate,
+            "of_floor": ratio,
+            "all_of_floor": [one / other for one, other in zip(rates[name], rates[FLOOR], strict=True)],
+            "lag_p99_ms": lags[name] * 1000,
+            "lag_of_floor": lag_ratio,
+            "handshakes_per_poll": handshakes,
+            "open_connections": most_open,
+        }
+        what = f"{waiters} waiters: {LABELS[name]}"
+        text = (
+            f"{rate:,.0f} polls/CPU-s ({ratio:.3f} of floor), lag p99 {lags[name] * 1000:.1f} ms ({lag_ratio:.2f}), "
+            f"{handshakes:.2f} handshakes/poll, {most_open} connections"
+        )
+        if name == OURS:
+            met = ratio >= 0.97 and lag_ratio <= 1.5 and most_open <= CONNECTIONS and handshakes < 0.001
+            target = "≥ 0.97 of floor, lag ≤ 1.5 of floor's, ≤ 100 connections"
+            result.rows.append(Row(SECTION, what, text, target, met))
+        else:
+            result.rows.append(Row(SECTION, what, text))
+    result.data[str(waiters)] = {"server": server.kind, "contestants": data}
+
+
+def load_airflow() -> None:
+    """Load what a triggerer has loaded, and log as it does."""
+    from airflow.jobs import triggerer_job_runner  # noqa: F401
+    from airflow.providers_manager import ProvidersManager
+    from airflow.sdk.log import configure_logging
+
+    manager = ProvidersManager()
+    manager.initialize_providers_hooks()
+    manager.initialize_providers_taskflow_decorator()
+    # To its supervisor a triggerer logs JSON; here it goes nowhere.
+    configure_logging(json_output=True, output=open(os.devnull, "wb"), sending_to_supervisor=True)  # noqa: PTH123, SIM115
+
+
+class Meter:
+    """Measures slices from within the event loop, on lines of standard input."""
+
+    def __init__(self, port: int, waiters: Sequence[asyncio.Future[Any]]) -> None:
+        self.port = port
+        self.waiters = waiters
+        self.lags: list[float] = []
+        self.last_tick = 0.0
+
+    async def run(self) -> None:
+        """Obey until the end of input."""
+        loop = asyncio.get_running_loop()
+        lines: asyncio.Queue[str] = asyncio.Queue()
+        loop.add_reader(sys.stdin.fileno(), lambda: lines.put_nowait(os.read(sys.stdin.fileno(), 100).decode()))
+        ticker = asyncio.create_task(self._tick())
+        print(json.dumps({"ready": True}), flush=True)
+        while line := await lines.get():
+            ticker.cancel()
+            ticker = asyncio.create_task(self._tick())
+            await self._slice(float(line))
+
+    async def _slice(self, seconds: float) -> None:
+        await asyncio.sleep(0.2)  # after a stop: let it get going again
+        self.lags.clear()
+        before = read_counters(self.port)
+        began, cpu = time.perf_counter(), time.process_time()
+        # So much CPU time, not so much time: on a busy machine a slice must not say less.
+        while time.process_time() - cpu < seconds and time.perf_counter() - began < 10 * seconds:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        cpu = time.process_time() - cpu
+        wall = time.perf_counter() - began
+        after = read_counters(self.port)
+        figures = {
+            "polls": after.requests - before.requests - 1,
+            "cpu": cpu,
+            "wall": wall,
+            "lags": self.lags,
+            "handshakes": after.accepted - before.accepted - 1,
+            "open": open_connections(self.port),
+        }
+        for waiter in self.waiters:
+            if waiter.done():
+                waiter.result()
+                raise RuntimeError("a waiter has stopped")
+        print(json.dumps(figures), flush=True)
+
+    async def _tick(self) -> None:
+        while True:
+            due = time.perf_counter() + TICK
+            await asyncio.sleep(TICK)
+            self.lags.append(time.perf_counter() - due)
+
+
+def open_connections(port: int) -> int:
+    """How many connections to a port this process has."""
+    import psutil
+
+    return sum(
+        1
+        for c in psutil.Process().net_connections("tcp")
+        if c.raddr and c.raddr.port == port and c.status == "ESTABLISHED"
+    )
+
+
+async def bare_loop(session: aiohttp.ClientSession, url: URL) -> None:
+    """What a waiter must do at the very least."""
+    while True:
+        async with session.get(url) as response:
+            if json.loads(await response.read())["status"] != "generating":
+                return
+        await asyncio.sleep(PAUSE)
+
+
+async def floor(port: int, waiters: int, *, tuned: bool) -> list[Awaitable[Any]]:
+    """The bare loops of all waiters on one session; ``tuned``: without cookies and a total timeout for each request."""
+    headers = {
+        "User-Agent": "airflow-provider-seedance/0.1.0",
+        "Accept": "application/json",
+        "Content-Type": "application/json",
+        "Authorization": f"Bearer {KEY}",
+    }
+    settings: dict[str, Any] = {}
+    if tuned:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+        settings = {"cookie_jar": aiohttp.DummyCookieJar(), "timeout": timeout}
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS)
+    session = aiohttp.ClientSession(connector=connector, headers=headers, **settings)
+    url = URL(f"http://127.0.0.1:{port}/api/v1/jobs/recordInfo?taskId={TASK_ID}")
+    return [bare_loop(session, url) for _ in range(waiters)]
+
+
+async def consume(events: AsyncIterator[Any]) -> None:
+    """Run a trigger as the triggerer does."""
+    async for event in events:
+        raise RuntimeError(f"nothing should have ended: {event.payload}")
+
+
+async def consume_peer(name: str, number: int) -> None:
+    """Run a peer's trigger, anew if it gives up: some do after one failed look, or a stop of their process."""
+    while True:
+        with suppress(Exception):
+            await consume(trigger(name, number).run())
+
+
+def trigger(name: str, number: int) -> Any:
+    """Make one trigger of a contestant."""
+    far = time.time() + 1e6
+    if name == OURS:
+        from seedance_provider.triggers.seedance import SeedanceTaskTrigger
+
+        return SeedanceTaskTrigger("seedance_default", TASK_ID, PAUSE, far)
+    if name == DBT:
+        from airflow.providers.dbt.cloud.triggers.dbt import DbtCloudRunJobTrigger
+
+        return DbtCloudRunJobTrigger("dbt_cloud_default", number, far, PAUSE, None)
+    from airflow.providers.http.triggers.http import HttpEventTrigger, HttpSensorTrigger
+
+    if name == HTTP_EVENT:
+        path = f"api/v1/jobs/recordInfo?taskId={TASK_ID}"
+        return HttpEventTrigger("benchmarks.polling_check.never", endpoint=path, poll_interval=PAUSE)
+    return HttpSensorTrigger("missing", poke_interval=PAUSE)
+
+
+def spare_dbt_tls() -> None:
+    """dbt Cloud's hook speaks https only; here it may speak http, which makes it faster, not slower."""
+    from airflow.providers.dbt.cloud.hooks.dbt import DbtCloudHook
+
+    original = DbtCloudHook.get_request_url_params
+
+    def without_tls(*args: Any, **kwargs: Any) -> tuple[str, dict[str, Any]]:
+        url, data = original(*args, **kwargs)
+        return url.replace("https://", "http://", 1), data
+
+    DbtCloudHook.get_request_url_params = staticmethod(without_tls)
+
+
+async def contend(name: str, port: int, waiters: int) -> None:
+    """Be a contestant."""
+    if name != LIGHT:
+        load_airflow()
+    if name == DBT:
+        spare_dbt_tls()
+    if name in (FLOOR, LIGHT, TUNED):
+        coroutines = await floor(port, waiters, tuned=name == TUNED)
+    elif name == OURS:
+        coroutines = [consume(trigger(name, number).run()) for number in range(waiters)]
+    else:
+        coroutines = [consume_peer(name, number) for number in range(waiters)]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    # Warm when each has looked a few times. The floor's server has others' requests in its count: hence the seconds.
+    await asyncio.sleep(3)
+    before = read_counters(port).requests
+    while read_counters(port).requests < before + 3 * waiters:  # noqa: ASYNC110 - no event tells
+        await asyncio.sleep(0.1)
+    await Meter(port, tasks).run()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=LABELS)
+    parser.add_argument("port", type=int)
+    parser.add_argument("waiters", type=int)
+    options = parser.parse_args()
+    asyncio.run(contend(options.name, options.port, options.waiters))
