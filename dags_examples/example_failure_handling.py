@@ -64,7 +64,7 @@ def advice(error: object) -> str:
             return f"Clear the sensor only: task {seedance_task_id} still runs and is paid"
         case SeedanceError():
             return str(error)
-        case None:  # Airflow 3.0 does not tell a callback
+        case None:  # Airflow 3.0, and dag.test() up to 3.2, do not tell a callback
             return "Look at the log"
         case _:  # not ours: a worker that died, a mistake in the DAG
             return f"Look at the log: {error}"
