@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from yarl import URL
@@ -63,9 +64,12 @@ class _SharedSession:
         if self._users == 0:
             del _shared[self._key]
             if self._session is not None:
+                await _fresh_sessions.pop(self._session).close()
                 await self._session.close()
 
 
+# To each session one that keeps no connections, for a request whose kept connection turned out to be dead.
+_fresh_sessions: WeakKeyDictionary[aiohttp.ClientSession, aiohttp.ClientSession] = WeakKeyDictionary()
 _shared: dict[tuple[asyncio.AbstractEventLoop, str], _SharedSession] = {}
 
 
@@ -87,9 +91,18 @@ async def _open_session(base_url: str) -> aiohttp.ClientSession:
             f"The proxy or the certificate bundle that the environment names cannot be used: {error}",
             request_sent=False,
         ) from error
+    session = _client_session(tls, proxy, keep=True)
+    _fresh_sessions[session] = _client_session(tls, proxy, keep=False)
+    return session
+
+
+def _client_session(tls: ssl.SSLContext | bool, proxy: str | None, *, keep: bool) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=MAX_CONNECTIONS, ttl_dns_cache=DNS_CACHE_SECONDS, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=tls
+            limit=MAX_CONNECTIONS,
+            ttl_dns_cache=DNS_CACHE_SECONDS,
+            ssl=tls,
+            **({"keepalive_timeout": KEEP_ALIVE_SECONDS} if keep else {"force_close": True}),
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=request_headers(),
@@ -211,9 +224,10 @@ class AioTransport:
                     break
         if self._url is None or self._url[0] != request.path:
             self._url = (request.path, URL(settings.base_url + request.path, encoded=True))
-        for again in (True, True, False):
+        session = self._session
+        while True:
             try:
-                response = await self._session.request(
+                response = await session.request(
                     request.method,
                     self._url[1],
                     data=request.body,
@@ -222,15 +236,16 @@ class AioTransport:
                     timeout=timeout,
                 )
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                # A gateway that forgot one kept connection forgot others: aiohttp's own second try meets the next.
-                if again and request.method == "GET" and _broke_off(error):
+                # A gateway that forgot one kept connection forgot others, and aiohttp's own second try meets the next.
+                fresh = _fresh_sessions.get(session)
+                if fresh is not None and request.method == "GET" and _broke_off(error):
+                    session = fresh
                     continue
                 raise _transport_error(error, settings) from error
             async with response:
                 reply = make_reply(response.status, response.headers, await _read(response), settings)
             pace.note(time.monotonic(), request.method, reply)
             return reply
-        raise AssertionError("unreachable: the last try returns or raises")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
