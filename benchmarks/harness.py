@@ -1,7 +1,7 @@
 """Measured things as processes that take turns, and the figures that come out of them.
 
 All contestants of a comparison are started, warmed up and then stopped (SIGSTOP); each in turn goes on for a short
-slice and measures itself. So whatever else the machine does hits all of them alike, and ratios are medians over turns.
+slice and measures itself. So whatever else the machine does hits all of them alike.
 CPU time is the process's own: how busy the server or the machine is does not count.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 import signal
 import statistics
 import subprocess
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
 
@@ -31,7 +32,7 @@ class Row:
     :param what: What was measured.
     :param value: The figure, in words.
     :param target: The target, in words; None for a figure that is only there to compare.
-    :param met: Whether the target is met; None without a target.
+    :param met: Whether the target is met; None without a target, or if the figures do not tell.
     """
 
     section: str
@@ -62,6 +63,26 @@ def quantile(values: Sequence[float], q: float) -> float:
 def median_ratio(ones: Sequence[float], others: Sequence[float]) -> float:
     """The median of the ratios, turn by turn."""
     return statistics.median(one / other for one, other in zip(ones, others, strict=True))
+
+
+def rate(slices: Iterable[Mapping[str, Any]], what: str) -> float:
+    """How many of something all slices together did for a second of CPU time.
+
+    Not a median over slices: a full collection of garbage takes a tenth of a second and there are few in a slice.
+    """
+    counted = [(one[what], one["cpu"]) for one in slices]
+    return float(sum(count for count, _ in counted) / sum(cpu for _, cpu in counted))
+
+
+def interval(turns: int, ratio: Callable[[Sequence[int]], float]) -> tuple[float, float]:
+    """The bounds within which a ratio lies in 95 of 100 resamplings of the turns.
+
+    :param turns: How many turns there were.
+    :param ratio: Gives the ratio over the turns of these numbers, repeated ones included.
+    """
+    rng = random.Random(0)
+    ratios = [ratio(rng.choices(range(turns), k=turns)) for _ in range(1000)]
+    return quantile(ratios, 0.025), quantile(ratios, 0.975)
 
 
 class Contestant:

@@ -25,6 +25,7 @@ _IMPORTS = {
     ),
     "empty": "from airflow.providers.standard.operators.empty import EmptyOperator",
 }
+_BASH = "from airflow.providers.standard.operators.bash import BashOperator"
 _TIMED_IMPORT = """
 import time
 {sdk}
@@ -86,6 +87,7 @@ _BODIES = {
         'task_id=f"create_{number}", ' + _INPUTS + ").output)",
     ),
     "empty-pairs": (2, 'EmptyOperator(task_id=f"a_{number}") >> EmptyOperator(task_id=f"b_{number}")'),
+    "bash": (1, 'BashOperator(task_id=f"task_{number}", bash_command=f"echo Scene {number}: a sunset")'),
     "plain": (1, 'PlainOperator(task_id=f"task_{number}", ' + _INPUTS + ")"),
     "plain-sensor": (1, 'PlainSensor(task_id=f"task_{number}", seedance_task_id=f"task_{number}")'),
 }
@@ -96,6 +98,7 @@ LABELS = {
     "sensor": "SeedanceTaskSensor",
     "pairs": "Create >> Sensor, 250 pairs",
     "empty-pairs": "EmptyOperator >> EmptyOperator, 250 pairs",
+    "bash": "BashOperator, to compare",
     "plain": "BaseOperator with Create's template fields, to compare",
     "plain-sensor": "BaseSensorOperator with the sensor's template fields, to compare",
 }
@@ -129,6 +132,8 @@ def _dag_files(result: Result, folder: Path, env: dict[str, str], *, runs: int) 
         imports = _IMPORTS["empty"] + "\n" + (_IMPORTS["seedance"] if "Seedance" in body else "")
         if name.startswith("plain"):
             imports = _PLAIN
+        if name == "bash":
+            imports = _BASH
         path.write_text(_HEAD.format(imports=imports, count=TASKS // tasks) + f"        {body}\n")
         commands[name] = ["-c", _TIMED_PARSE.format(tasks=TASKS), os.fspath(path)]
     took = timed_runs(commands, runs=runs, env=env)

@@ -31,8 +31,11 @@ PACKAGES = (
 def table(rows: Iterable[Row]) -> str:
     """The rows as a Markdown table."""
     lines = ["| | What | Figure | Target | |", "|:--|:--|:--|:--|:--|"]
-    marks = {True: "met", False: "**missed**", None: ""}
-    lines += [f"| {row.section} | {row.what} | {row.value} | {row.target or ''} | {marks[row.met]} |" for row in rows]
+    marks = {True: "met", False: "**missed**", None: "**not resolved**"}
+    lines += [
+        f"| {row.section} | {row.what} | {row.value} | {row.target or ''} | {marks[row.met] if row.target else ''} |"
+        for row in rows
+    ]
     return "\n".join(lines)
 
 

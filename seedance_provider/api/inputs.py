@@ -291,7 +291,7 @@ def check(model: object, inputs: object, *, partial: bool = False, allow_local_m
     :param model: the model id (str).
     :param inputs: the request's ``inputs`` (a mapping of names to JSON values).
     :param partial: the inputs come straight from a DAG file: values for which ``is_rendered_later`` holds are
-        not judged, and a field that has one counts as given; default False.
+        not judged, a field that has one counts as given, and nothing is said for the log; default False.
     :param allow_local_media: media fields may hold paths and object storage URLs, which are uploaded before
         the request is sent; default False, http(s) URLs only.
     :return: every problem of the request, and the lines worth a place in the log.
@@ -306,10 +306,10 @@ def check(model: object, inputs: object, *, partial: bool = False, allow_local_m
             return Report()
         return Report((Problem("inputs", _show(inputs), "is no mapping", 'say inputs={"prompt": "..."}'),))
     if model not in MODELS:
-        return Report(unsendable(inputs, partial=partial), (_unknown_model(model),))
+        return Report(unsendable(inputs, partial=partial), () if partial else (_unknown_model(model),))
     request = _Request(model, inputs, later, allow_local_media)
     problems = *request.fields(), *request.missing(), *request.combinations()
-    return Report(problems, (*request.old_names(), *request.advice()))
+    return Report(problems, () if partial else (*request.old_names(), *request.advice()))
 
 
 def unsendable(inputs: Mapping[Any, Any], *, partial: bool = False) -> tuple[Problem, ...]:
@@ -453,7 +453,7 @@ class _Request:
         field, value = self.table.get("duration"), self.inputs.get("duration")
         if not field or not field.seed_form or not isinstance(value, str):
             return False
-        return value.endswith("s") and not self.later(value)
+        return value.endswith("s")
 
     def instead(self, name: str) -> str:
         """Say what to write for an old name."""

@@ -332,6 +332,7 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
     ui_color = "#c6b8f2"
     video_url = ""
     """The first output, once there is one; read by the extra link."""
+    _waiting_for: str | None = None
 
     def __init__(
         self,
@@ -349,7 +350,6 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         if isinstance(resubmits, bool) or not isinstance(resubmits, int) or resubmits < 0:
             raise SeedanceConfigurationError(f"resubmits is {resubmits!r}: give a whole number, 0 or more")
         self.resubmits = resubmits
-        self._waiting_for: str | None = None
 
     def execute(self, context: Context) -> list[str] | str:
         """Create the task, or continue with that of an earlier try, and wait for it.
