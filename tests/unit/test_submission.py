@@ -15,7 +15,7 @@ from seedance_provider import submission as module
 from seedance_provider.exceptions import SeedanceInsufficientCreditsError, SeedanceSubmitUncertainError
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator
 from seedance_provider.submission import STATE_KEY, Submission, SubmissionStore, Verdict, fingerprint, judge
-from tests.unit.sensors.support import FakeTaskInstance, TaskLog
+from tests.unit.support import FakeTaskInstance, TaskLog
 
 if TYPE_CHECKING:
     from seedance_provider.testing import Emulator

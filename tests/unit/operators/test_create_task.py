@@ -17,7 +17,7 @@ from seedance_provider.exceptions import (
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator
 from seedance_provider.testing import Emulator
-from tests.unit.sensors.support import DagOutcome, FakeTaskInstance, TaskLog, hurry, run_dag
+from tests.unit.support import DagOutcome, FakeTaskInstance, TaskLog, hurry, run_dag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,7 +28,7 @@ from seedance_provider.exceptions import (
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from seedance_provider.submission import SubmissionStore
-from tests.unit.sensors.support import DagOutcome, FakeTaskInstance, TaskLog, fire, hurry, run_dag
+from tests.unit.support import DagOutcome, FakeTaskInstance, TaskLog, fire, hurry, run_dag
 
 if TYPE_CHECKING:
     from collections.abc import Callable

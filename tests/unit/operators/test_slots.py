@@ -18,7 +18,7 @@ from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from seedance_provider.testing import Emulator
 from seedance_provider.triggers.slots import WOKEN_BY_TIME, SeedanceSlotTrigger
-from tests.unit.sensors.support import FakeTaskInstance, TaskLog, fire, hurry, run_dag
+from tests.unit.support import FakeTaskInstance, TaskLog, fire, hurry, run_dag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
