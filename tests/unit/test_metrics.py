@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -49,20 +51,22 @@ class StatsdClient:
 
 def use_backend(monkeypatch: pytest.MonkeyPatch, client: Any) -> None:
     """Make a client that of Airflow's own statsd logger, which checks and writes names and tags."""
+    from airflow.providers.common.compat.sdk import Stats
+
     try:
-        from airflow.sdk._shared.observability.metrics import stats
         from airflow.sdk._shared.observability.metrics.statsd_logger import SafeStatsdLogger
     except ImportError:  # before Airflow 3.2
         from airflow.metrics.statsd_logger import SafeStatsdLogger
-        from airflow.stats import Stats
-
-        where, name = Stats, "instance"
-    else:
-        where, name = stats, "_backend"
     options = {"influxdb_tags_enabled": True, "statsd_influxdb_enabled": True}
     known = inspect.signature(SafeStatsdLogger).parameters
     logger = SafeStatsdLogger(client, **{option: on for option, on in options.items() if option in known})
-    monkeypatch.setattr(where, name, logger)
+    module = sys.modules[Stats.__module__]
+    if hasattr(module, "_backend"):
+        monkeypatch.setattr(module, "_backend", logger)
+        return
+    # Before Airflow 3.3. From 3.1 on a logger that another process made is replaced.
+    monkeypatch.setattr(Stats, "instance", logger)
+    monkeypatch.setattr(Stats, "_instance_pid", os.getpid(), raising=False)
 
 
 @pytest.fixture

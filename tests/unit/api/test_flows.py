@@ -566,7 +566,7 @@ class TestWaitAfterAFirstLookElsewhere:
         assert all(0 <= first <= 60 for first in firsts)
         assert max(firsts) - min(firsts) > 20
 
-    def test_never_pauses_past_the_deadline(self) -> None:
+    def test_never_pauses_past_the_deadline(self, no_jitter: None) -> None:
         clock = Clock()
         played = play(wait(clock, timeout=1, look_first=False), [SUCCESS], clock=clock)
         assert played.pauses == [1]

