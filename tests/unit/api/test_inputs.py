@@ -409,6 +409,12 @@ def test_a_field_that_a_run_fills_in_counts_as_given_and_proves_nothing():
     assert [p.path for p in report("seedance-20", imageUrls=["{{ a }}"] * 3).problems] == ["mode"]
 
 
+@pytest.mark.parametrize("model", ["seedance-20", "some-new-model"])
+def test_lines_for_the_log_wait_for_the_run(model: str):
+    assert check(model, {"prompt": "x"}).warnings
+    assert check(model, {"prompt": "x"}, partial=True) == ((), ())
+
+
 @pytest.mark.parametrize("value", [{U}, frozenset({U}), b"x", bytearray(b"x"), 1j, float("nan")])
 def test_a_literal_that_no_rendering_can_mend_is_judged_when_the_dag_is_parsed(value):
     assert paths("seedance2-5", least("seedance2-5") | {"imageUrls": value}, partial=True) == ["imageUrls"]
