@@ -74,15 +74,14 @@ def rate(slices: Iterable[Mapping[str, Any]], what: str) -> float:
     return float(sum(count for count, _ in counted) / sum(cpu for _, cpu in counted))
 
 
-def interval(turns: int, ratio: Callable[[Sequence[int]], float]) -> tuple[float, float]:
-    """The bounds within which a ratio lies in 95 of 100 resamplings of the turns.
+def interval(resampled: Callable[[random.Random], float]) -> tuple[float, float]:
+    """The bounds within which 95 of 100 resamplings of a figure lie.
 
-    :param turns: How many turns there were.
-    :param ratio: Gives the ratio over the turns of these numbers, repeated ones included.
+    :param resampled: Gives the figure over a random choice, with repetition, of what was measured.
     """
     rng = random.Random(0)
-    ratios = [ratio(rng.choices(range(turns), k=turns)) for _ in range(1000)]
-    return quantile(ratios, 0.025), quantile(ratios, 0.975)
+    figures = [resampled(rng) for _ in range(1000)]
+    return quantile(figures, 0.025), quantile(figures, 0.975)
 
 
 class Contestant:

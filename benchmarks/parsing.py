@@ -2,20 +2,25 @@
 
 Each parse is the DAG processor's own function, imports and serialization included, in a process that is forked for it
 from one that has loaded what the processor has, and has frozen it, as the processor does.
+``python -m benchmarks.parsing --profile create`` says where the time goes.
 """
 
 from __future__ import annotations
 
+import argparse
 import compileall
+import cProfile
 import gc
 import json
 import os
+import pstats
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import seedance_provider
 from benchmarks.harness import Result, Row, timed_runs
@@ -117,7 +122,7 @@ def _imports(result: Result, env: dict[str, str], *, runs: int) -> None:
         result.rows.append(Row(SECTION, what, f"{value:.1f} ms (least {min(took[name]):.1f})", target, met))
 
 
-def _dag_files(result: Result, folder: Path, env: dict[str, str], *, runs: int) -> None:
+def _write_dag_files(folder: Path) -> None:
     for name, (tasks, body) in _BODIES.items():
         imports = _IMPORTS["empty"] + "\n" + (_IMPORTS["seedance"] if "Seedance" in body else "")
         if name.startswith("plain"):
@@ -125,6 +130,10 @@ def _dag_files(result: Result, folder: Path, env: dict[str, str], *, runs: int) 
         if name == "bash":
             imports = _BASH
         (folder / f"{name}.py").write_text(_HEAD.format(imports=imports, count=TASKS // tasks) + f"        {body}\n")
+
+
+def _dag_files(result: Result, folder: Path, env: dict[str, str], *, runs: int) -> None:
+    _write_dag_files(folder)
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.parsing", os.fspath(folder), str(runs)],
         env={**os.environ, **env},
@@ -172,15 +181,11 @@ def parse_in_turns(folder: Path, runs: int) -> dict[str, list[float]]:
 
 
 def _in_fork(file: Path) -> float:
-    from airflow.dag_processing.processor import DagFileParseRequest, _parse_file
-    from structlog import get_logger
-
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        request = DagFileParseRequest(file=os.fspath(file), bundle_path=file.parent, bundle_name="bench")
         began = time.process_time()
-        parsed = _parse_file(request, get_logger())
+        parsed = _parse(file)
         took = (time.process_time() - began) * 1000
         tasks = sum(len(dag.data["dag"]["tasks"]) for dag in parsed.serialized_dags) if parsed else 0
         os.write(writing, str(took if tasks == TASKS else f"{tasks} tasks").encode())
@@ -192,5 +197,32 @@ def _in_fork(file: Path) -> float:
     return took
 
 
+def _parse(file: Path) -> Any:
+    from airflow.dag_processing.processor import DagFileParseRequest, _parse_file
+    from structlog import get_logger
+
+    return _parse_file(
+        DagFileParseRequest(file=os.fspath(file), bundle_path=file.parent, bundle_name="bench"), get_logger()
+    )
+
+
+def profile(name: str) -> None:
+    """Print where the time of a parse goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        _write_dag_files(Path(folder))
+        _parse(Path(folder) / "empty.py")  # what only the first parse of a process does
+        with cProfile.Profile() as measured:
+            _parse(Path(folder) / f"{name}.py")
+    pstats.Stats(measured).sort_stats("cumulative").print_stats(60)
+
+
 if __name__ == "__main__":
-    print(json.dumps(parse_in_turns(Path(sys.argv[1]), int(sys.argv[2]))))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("runs", type=int, nargs="?")
+    parser.add_argument("--profile", choices=_BODIES)
+    options = parser.parse_args()
+    if options.profile:
+        profile(options.profile)
+    else:
+        print(json.dumps(parse_in_turns(options.folder, options.runs)))
