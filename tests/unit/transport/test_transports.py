@@ -9,6 +9,7 @@ import gzip
 import json
 import logging
 import socket
+import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
@@ -34,7 +35,8 @@ from seedance_provider.exceptions import (
     SeedanceSubmitUncertainError,
     SeedanceTransportError,
 )
-from seedance_provider.transport import MAX_BODY, aio
+from seedance_provider.transport import MAX_BODY, aio, slow_turn
+from seedance_provider.transport.pace import Pace
 from seedance_provider.transport.sync import SyncTransport
 from tests.unit.transport import wire
 from tests.unit.transport.conftest import Drive, by_requests
@@ -362,6 +364,60 @@ class TestBody:
         server = serve(b"HTTP/1.1 204 No Content\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
         assert drive(once(), settings(server.url)) == Reply(204, "", b"")
         assert drive(once(), settings(server.url)) == Reply(502, "", b"")
+
+
+class TestPace:
+    def test_shares_a_budget(
+        self, drive: Drive, serve: Serve, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        turns: list[float] = []
+        really = Pace.turn
+
+        def turn(self: Pace, now: float, latest: float | None = None) -> float:
+            turns.append(really(self, now, latest))
+            return 0.0
+
+        monkeypatch.setattr(Pace, "turn", turn)
+        server = serve(*[answer(200, RECORD)] * 3)
+        budget = settings(server.url, requests_per_minute=1.0)
+        for _ in range(3):
+            drive(look(), budget)
+        assert turns[0] == 0
+        assert 50 < turns[1] <= 60
+        assert 110 < turns[2] <= 120
+
+    def test_says_so_when_it_makes_wait_long(
+        self,
+        drive: Drive,
+        serve: Serve,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        caplog.set_level(logging.INFO, "seedance_provider.transport")
+        monkeypatch.setattr("seedance_provider.transport.SLOW_TURN", 0.0)
+        server = serve(*[answer(200, RECORD)] * 2)
+        budget = settings(server.url, requests_per_minute=600.0)
+        for _ in range(2):  # the first of them has its turn at once
+            drive(look(), budget)
+        assert "requests_per_minute=600 of the connection is shared" in caplog.text
+
+    def test_tells_a_budget_from_a_pause_of_the_vendors(self, settings: Settings) -> None:
+        url = "http://a.invalid/api/v1"
+        assert slow_turn(settings(url), 1.0) is None
+        assert "Seedance asked for fewer requests" in (slow_turn(settings(url), 60.0) or "")
+        assert "requests_per_minute=30" in (slow_turn(settings(url, requests_per_minute=30.0), 60.0) or "")
+
+    def test_makes_no_one_wait_beyond_the_deadline_of_a_wait(
+        self, drive: Drive, serve: Serve, settings: Settings
+    ) -> None:
+        success = b'{"taskId":"task_a","status":"success","output":["https://a.example/v"]}'
+        server = serve(answer(200, RECORD), answer(200, success))
+        budget = settings(server.url, requests_per_minute=0.1)
+        drive(look(), budget)
+        now = time.time()
+        flow = flows.wait("task_a", poll_interval=1, started_at=now, deadline=now + 0.2, clock=time.time, log=LOG)
+        assert drive(flow, budget).urls == ["https://a.example/v"]
 
 
 class TestKey:
