@@ -23,7 +23,7 @@ import aiohttp
 from yarl import URL
 
 from benchmarks.harness import Contestant, Result, Row, interval, quantile, rate, take_turns
-from benchmarks.stub import KEY, TASK_ID, read_counters, serve
+from benchmarks.stub import HEADERS, KEY, TASK_ID, read_counters, serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -172,7 +172,6 @@ class Meter:
         self.port = port
         self.waiters = waiters
         self.lags: list[float] = []
-        self.last_tick = 0.0
 
     async def run(self) -> None:
         """Obey until the end of input."""
@@ -195,12 +194,10 @@ class Meter:
         while time.process_time() - cpu < seconds and time.perf_counter() - began < 10 * seconds:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         cpu = time.process_time() - cpu
-        wall = time.perf_counter() - began
         after = read_counters(self.port)
         figures = {
             "polls": after.requests - before.requests - 1,
             "cpu": cpu,
-            "wall": wall,
             "lags": self.lags,
             "handshakes": after.accepted - before.accepted - 1,
             "open": open_connections(self.port),
@@ -240,18 +237,12 @@ async def bare_loop(session: aiohttp.ClientSession, url: URL) -> None:
 
 async def floor(port: int, waiters: int, *, tuned: bool) -> list[Awaitable[Any]]:
     """The bare loops of all waiters on one session; ``tuned``: without cookies and a total timeout for each request."""
-    headers = {
-        "User-Agent": "airflow-provider-seedance/0.1.0",
-        "Accept": "application/json",
-        "Content-Type": "application/json",
-        "Authorization": f"Bearer {KEY}",
-    }
     settings: dict[str, Any] = {}
     if tuned:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
         settings = {"cookie_jar": aiohttp.DummyCookieJar(), "timeout": timeout}
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-    session = aiohttp.ClientSession(connector=connector, headers=headers, **settings)
+    session = aiohttp.ClientSession(connector=connector, headers=HEADERS, **settings)
     url = URL(f"http://127.0.0.1:{port}/api/v1/jobs/recordInfo?taskId={TASK_ID}")
     return [bare_loop(session, url) for _ in range(waiters)]
 

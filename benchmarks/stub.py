@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KEY = "benchmark-key"
+HEADERS = {
+    "User-Agent": "airflow-provider-seedance/0.1.0",
+    "Accept": "application/json",
+    "Content-Type": "application/json",
+    "Authorization": f"Bearer {KEY}",
+}
+"""What the bare loops send: as much as the provider does."""
 TASK_ID = "task_clx9k2m3n0001qw8r5t7y2z4"
 
 

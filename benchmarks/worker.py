@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.harness import Contestant, Result, Row, median_ratio, obey, take_turns
 from benchmarks.polling import environment
-from benchmarks.stub import CREATED, KEY, TASK_ID, serve
+from benchmarks.stub import CREATED, HEADERS, TASK_ID, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,13 +57,7 @@ def bare(port: int) -> Callable[[], None]:
     """The least that submits a task."""
     import requests
 
-    headers = {
-        "User-Agent": "airflow-provider-seedance/0.1.0",
-        "Accept": "application/json",
-        "Content-Type": "application/json",
-        "Authorization": f"Bearer {KEY}",
-        "Connection": "close",
-    }
+    headers = {**HEADERS, "Connection": "close"}
     body = json.dumps({"model": "seedance-20", "inputs": INPUTS}, separators=(",", ":")).encode()
     url = f"http://127.0.0.1:{port}/api/v1/jobs/createTask"
 
