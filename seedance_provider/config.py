@@ -1,20 +1,30 @@
-"""What an operator, the sensor and the hook fall back on: the ``[seedance]`` section of Airflow's configuration.
+"""Airflow's ``[seedance]`` configuration section, and the parsing of arguments.
 
 Imported wherever a DAG file is parsed, so it imports next to nothing.
 """
 
 from __future__ import annotations
 
+import enum
 import math
-from typing import Any
+from datetime import timedelta
+from typing import Any, overload
 
-from seedance_provider.api import policy
-from seedance_provider.api.policy import SubmitPolicy
+from airflow.providers.common.compat.sdk import conf
+
+from seedance_provider import defaults
 from seedance_provider.exceptions import SeedanceConfigurationError
 
-CONN_TYPE = "seedance"
-DEFAULT_CONN_ID = "seedance_default"
-CONFIG_SECTION = "seedance"
+
+class SubmitPolicy(enum.StrEnum):
+    """What to do with a createTask that was sent and got no usable answer.
+
+    ``vendor`` sends it again after a 5xx, a timeout or a reset, as the vendor's retry table says, and warns that this
+    may be charged twice. ``safe`` sends it again only where no task can exist.
+    """
+
+    VENDOR = "vendor"
+    SAFE = "safe"
 
 
 def parse_submit_policy(value: Any, where: str) -> SubmitPolicy:
@@ -27,20 +37,17 @@ def parse_submit_policy(value: Any, where: str) -> SubmitPolicy:
     try:
         return SubmitPolicy(value)
     except ValueError:
-        raise SeedanceConfigurationError(f"{where} is {value!r}: say 'vendor' or 'safe'") from None
+        raise SeedanceConfigurationError(f"{where} is {value!r}: it must be 'vendor' or 'safe'") from None
 
 
 def default_submit_policy() -> SubmitPolicy:
     """The ``[seedance] submit_policy`` of Airflow's configuration, ``vendor`` unless set."""
-    from airflow.providers.common.compat.sdk import conf
-
-    value = conf.get(CONFIG_SECTION, "submit_policy", fallback=None) or policy.DEFAULT_SUBMIT_POLICY.value
-    return parse_submit_policy(value, f"[{CONFIG_SECTION}] submit_policy of Airflow's configuration")
+    return parse_submit_policy(_option("submit_policy") or defaults.DEFAULT_SUBMIT_POLICY, _named("submit_policy"))
 
 
 def default_wait_timeout() -> float:
     """The ``[seedance] timeout`` of Airflow's configuration in seconds, 1800 unless set."""
-    return _configured_seconds("timeout") or policy.DEFAULT_WAIT_TIMEOUT
+    return _configured_seconds("timeout") or defaults.DEFAULT_WAIT_TIMEOUT
 
 
 def default_poll_interval() -> float | None:
@@ -49,19 +56,26 @@ def default_poll_interval() -> float | None:
 
 
 def _configured_seconds(option: str) -> float | None:
-    from airflow.providers.common.compat.sdk import conf
-
-    value = conf.get(CONFIG_SECTION, option, fallback=None)
-    return positive_number(value, f"[{CONFIG_SECTION}] {option} of Airflow's configuration")
+    return positive_number(_option(option), _named(option), at_most=defaults.MAX_SECONDS)
 
 
-def positive_number(value: Any, where: str) -> float | None:
-    """Check a number that came as text or JSON.
+def _option(option: str) -> str | None:
+    value: str | None = conf.get(defaults.CONFIG_SECTION, option, fallback=None)
+    return value
 
-    :param value: The number; None or an empty text for none.
+
+def _named(option: str) -> str:
+    return f"[{defaults.CONFIG_SECTION}] {option} of Airflow's configuration"
+
+
+def positive_number(value: Any, where: str, *, at_most: float) -> float | None:
+    """Check a number that came as a string or JSON.
+
+    :param value: The number; None or an empty string for none.
     :param where: Where it stands, for the message.
+    :param at_most: The largest that makes sense.
     :return: The number; None if there is none.
-    :raises SeedanceConfigurationError: unless it is finite and above 0.
+    :raises SeedanceConfigurationError: unless it is above 0 and at most that.
     """
     if value in (None, ""):
         return None
@@ -69,6 +83,31 @@ def positive_number(value: Any, where: str) -> float | None:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not 0 < number < math.inf:
-        raise SeedanceConfigurationError(f"{where} is {value!r}: give a number above 0, or leave it empty")
+    if not 0 < number <= at_most:
+        raise SeedanceConfigurationError(
+            f"{where} is {value!r}: it must be a number above 0, at most {at_most:,.0f}, or empty"
+        )
     return number
+
+
+@overload
+def seconds_of(name: str, value: float | timedelta) -> float: ...
+@overload
+def seconds_of(name: str, value: float | timedelta | None) -> float | None: ...
+def seconds_of(name: str, value: float | timedelta | None) -> float | None:
+    """Check a duration given by a user.
+
+    :param name: The parameter's name, for the message.
+    :param value: Seconds or a timedelta; None stays None.
+    :return: Seconds, above 0 and at most 366 days.
+    :raises SeedanceConfigurationError: for anything else, naming the parameter, the value and the fix.
+    """
+    if value is None:
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= defaults.MAX_SECONDS:
+        raise SeedanceConfigurationError(
+            f"{name}={value!r} is not a duration: it must be a number of seconds above 0, or a timedelta, and at most "
+            "366 days"
+        )
+    return float(seconds)

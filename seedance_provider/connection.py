@@ -1,25 +1,34 @@
-"""From an Airflow connection to settings, for the hook and the trigger alike."""
+"""From an Airflow connection to settings: read by the same code on a worker and in the triggerer, the key masked."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlsplit
 
-from seedance_provider.api import policy
-from seedance_provider.api.policy import SubmitPolicy  # noqa: TC001 - a dataclass field
-from seedance_provider.config import default_submit_policy, parse_submit_policy, positive_number
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+
+from seedance_provider import defaults
+from seedance_provider.config import SubmitPolicy, default_submit_policy, parse_submit_policy, positive_number
 from seedance_provider.exceptions import SeedanceAuthenticationError, SeedanceConfigurationError
+
+try:
+    from airflow.sdk.log import amask_secret
+except ImportError:  # before Airflow 3.3
+    amask_secret = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from typing import Self
 
-API_PATH = "/api/v1"
 # A name or an IPv4 address, or an IPv6 address that urlsplit has looked at.
 _HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\.?|[^\s/]*:[^\s/]*")
+_FLAGS = {"true": True, "false": False, "1": True, "0": False, "": False, "none": False}
 
 
 class AirflowConnection(Protocol):
@@ -27,8 +36,35 @@ class AirflowConnection(Protocol):
 
     host: str | None
     schema: str | None
+    login: str | None
     password: str | None
     port: int | None
+    extra: str | None
+
+
+def read_settings(conn_id: str) -> SeedanceSettings:
+    """Look up a connection on a worker.
+
+    :param conn_id: The connection's id.
+    :return: Its settings; the key is masked in the task's log from now on.
+    :raises SeedanceConfigurationError: if a field cannot be used; names the field, its value and the fix.
+    :raises SeedanceAuthenticationError: if there is no usable API key.
+    """
+    settings = SeedanceSettings.from_connection(conn_id, BaseHook.get_connection(conn_id))
+    mask_secret(settings.api_key)
+    return settings
+
+
+async def read_settings_async(conn_id: str) -> SeedanceSettings:
+    """Look up a connection in the triggerer; otherwise as :func:`read_settings`."""
+    settings = SeedanceSettings.from_connection(conn_id, await get_async_connection(conn_id))
+    if amask_secret is not None:
+        await amask_secret(settings.api_key)
+    else:
+        # The blocking one tells this process first; its word to the supervisor may be refused on an event loop.
+        with contextlib.suppress(Exception):
+            mask_secret(settings.api_key)
+    return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,87 +73,111 @@ class SeedanceSettings:
 
     :param base_url: Such as ``https://seedance2-pro.com/api/v1``.
     :param api_key: The API key; goes into the Authorization header and nowhere else.
+    :param conn_id: The Airflow connection, for messages.
     :param connect_timeout: Seconds to establish a connection.
-    :param read_timeout: Seconds between two bytes of an answer.
-    :param submit_policy: Whether a createTask of unknown fate is sent again.
-    :param requests_per_minute: The most requests a process may make on this connection; None for no limit.
+    :param read_timeout: Seconds for a whole answer.
+    :param submit_policy: Whether a createTask of unknown outcome is sent again.
+    :param requests_per_minute: The most requests that a process may make on this connection; None for no limit.
     """
 
     base_url: str
     api_key: str = field(repr=False)
-    connect_timeout: float = policy.DEFAULT_CONNECT_TIMEOUT
-    read_timeout: float = policy.DEFAULT_READ_TIMEOUT
-    submit_policy: SubmitPolicy = policy.DEFAULT_SUBMIT_POLICY
+    conn_id: str = defaults.DEFAULT_CONN_ID
+    connect_timeout: float = defaults.DEFAULT_CONNECT_TIMEOUT
+    read_timeout: float = defaults.DEFAULT_READ_TIMEOUT
+    submit_policy: SubmitPolicy = SubmitPolicy(defaults.DEFAULT_SUBMIT_POLICY)
     requests_per_minute: float | None = None
 
     @classmethod
-    def from_connection(cls, conn_id: str, connection: AirflowConnection, extra: Mapping[str, Any]) -> Self:
+    def from_connection(cls, conn_id: str, connection: AirflowConnection) -> Self:
         """Read an Airflow connection.
 
         :param conn_id: The connection's id, for messages.
         :param connection: The connection.
-        :param extra: Its extra, parsed.
         :return: The settings.
         :raises SeedanceAuthenticationError: if there is no usable API key.
         :raises SeedanceConfigurationError: if a field cannot be used; names the field, its value and the fix.
         """
-        if not isinstance(extra, Mapping):
-            raise SeedanceConfigurationError(
-                f"The extra of connection {conn_id!r} is not a JSON object: give one such as "
-                '{"submit_policy": "safe"}, or leave it empty'
-            )
-        submit_policy = extra.get("submit_policy")
+        extra = _Extra(conn_id, connection.extra)
+        submit_policy = extra.value("submit_policy")
         return cls(
-            base_url=_base_url(conn_id, connection, _flag(conn_id, extra, "allow_insecure_http")),
+            base_url=_base_url(conn_id, connection, extra.flag("allow_insecure_http")),
             api_key=_api_key(conn_id, connection.password),
-            connect_timeout=_positive(conn_id, extra, "connect_timeout") or policy.DEFAULT_CONNECT_TIMEOUT,
-            read_timeout=_positive(conn_id, extra, "read_timeout") or policy.DEFAULT_READ_TIMEOUT,
+            conn_id=conn_id,
+            connect_timeout=extra.number("connect_timeout", defaults.MAX_TIMEOUT) or defaults.DEFAULT_CONNECT_TIMEOUT,
+            read_timeout=extra.number("read_timeout", defaults.MAX_TIMEOUT) or defaults.DEFAULT_READ_TIMEOUT,
             submit_policy=(
                 default_submit_policy()
-                if submit_policy in (None, "")
-                else parse_submit_policy(submit_policy, f"submit_policy in the extra of connection {conn_id!r}")
+                if submit_policy is None
+                else parse_submit_policy(submit_policy, extra.named("submit_policy"))
             ),
-            requests_per_minute=_positive(conn_id, extra, "requests_per_minute"),
+            requests_per_minute=extra.number("requests_per_minute", 1e6),
         )
 
 
-def _positive(conn_id: str, extra: Mapping[str, Any], name: str) -> float | None:
-    return positive_number(extra.get(name), f"{name} in the extra of connection {conn_id!r}")
+class _Extra:
+    """The extra of a connection. One that cannot be read is an error, never a default: it may have said ``safe``."""
 
+    def __init__(self, conn_id: str, text: str | Mapping[str, Any] | None) -> None:
+        self._conn_id = conn_id
+        members: Any = text or {}
+        if isinstance(text, str) and text.strip():
+            try:
+                members = json.loads(text)
+            except (ValueError, RecursionError):
+                members = None
+        if not isinstance(members, Mapping):
+            # The text is not shown: a key may have been pasted there.
+            raise SeedanceConfigurationError(
+                f"The extra of connection {conn_id!r} is not a JSON object: it must be one such as "
+                '{"submit_policy": "safe"}, or empty'
+            )
+        self._members = members
 
-def _flag(conn_id: str, extra: Mapping[str, Any], name: str) -> bool:
-    value = extra.get(name)
-    words = {"true": True, "false": False, "1": True, "0": False, "": False, "none": False}
-    flag = words.get(str(value).strip().lower())
-    if flag is None:
-        raise SeedanceConfigurationError(
-            f"{name} in the extra of connection {conn_id!r} is {value!r}: say true or false"
-        )
-    return flag
+    def named(self, name: str) -> str:
+        return f"{name} in the extra of connection {self._conn_id!r}"
+
+    def value(self, name: str) -> Any:
+        value = self._members.get(name)
+        return None if value == "" else value
+
+    def number(self, name: str, at_most: float) -> float | None:
+        return positive_number(self.value(name), self.named(name), at_most=at_most)
+
+    def flag(self, name: str) -> bool:
+        value = self._members.get(name)
+        flag = _FLAGS.get(str(value).strip().lower())
+        if flag is None:
+            raise SeedanceConfigurationError(f"{self.named(name)} is {value!r}: it must be true or false")
+        return flag
 
 
 def _api_key(conn_id: str, password: str | None) -> str:
-    key = (password or "").strip().removeprefix("Bearer ").strip()
+    key = (password or "").strip()
+    scheme, _, rest = key.partition(" ")
+    if scheme.lower() == "bearer":
+        key = rest.strip()
     if not key:
         raise SeedanceAuthenticationError(
-            f"Connection {conn_id!r} has no API key: put it into the password field. Keys are made on the vendor's "
-            "page /api-keys"
+            f"Connection {conn_id!r} has no API key: put it into 'API key' (Admin > Connections), the password field. "
+            "Keys are made on the vendor's page /api-keys"
         )
     if not (key.isascii() and key.isprintable()) or " " in key:
         # The value is not shown: it may be a key with a line break in it.
         raise SeedanceAuthenticationError(
-            f"The password of connection {conn_id!r} is not an API key: it has white space or characters that no "
-            "header can carry. Paste the key again"
+            f"The API key of connection {conn_id!r} has white space or characters that no header can carry: paste it "
+            "again into 'API key' (Admin > Connections)"
         )
     return key
 
 
 def _base_url(conn_id: str, connection: AirflowConnection, allow_insecure_http: bool) -> str:
-    host = (connection.host or "").strip() or policy.DEFAULT_BASE_URL
-    shown = host.rpartition("@")[2]  # never shows credentials that were put into the host
-    where = f"The host of connection {conn_id!r} ({shown!r})"
+    host = (connection.host or "").strip() or defaults.DEFAULT_BASE_URL
+    # Without what may be a secret: credentials before the host, a key after it.
+    shown = re.split(r"[?#]", host.rpartition("@")[2])[0]
+    where = f"'Base URL' of connection {conn_id!r} ({shown!r:.200})"
     has_scheme = "://" in host
-    example = f"give one such as {policy.DEFAULT_BASE_URL}"
+    example = f"it must be one such as {defaults.DEFAULT_BASE_URL}"
     try:
         parts = urlsplit(host if has_scheme else f"//{host}")
         name, port = parts.hostname or "", parts.port or connection.port
@@ -127,26 +187,26 @@ def _base_url(conn_id: str, connection: AirflowConnection, allow_insecure_http: 
     except ValueError:  # its text may repeat credentials; UnicodeError, from a label no DNS can carry, is one too
         raise SeedanceConfigurationError(f"{where} is not a URL: {example}") from None
     if parts.username is not None or parts.password is not None:
-        raise SeedanceConfigurationError(f"{where} holds credentials: put the API key into the password field")
+        raise SeedanceConfigurationError(f"{where} holds credentials: put the API key into 'API key'")
     if not _HOST_NAME.fullmatch(name) or parts.query or parts.fragment or any(char.isspace() for char in host):
         raise SeedanceConfigurationError(f"{where} is not a base URL: {example}")
     if port is not None and not 0 < port < 2**16:
         raise SeedanceConfigurationError(
-            f"Connection {conn_id!r} has the port {port!r}: leave it empty for the default"
+            f"Connection {conn_id!r} has the port {port!r}: it must be from 1 to 65535, or empty for the default"
         )
     # Without a scheme: that of the schema field, as Airflow's HTTP connection has it, else what the host suggests.
     loopback = _is_loopback(name)
     schema = (connection.schema or "").strip().lower()
     scheme = parts.scheme or (schema if schema in ("http", "https") else "http" if loopback else "https")
     if scheme not in ("http", "https"):
-        raise SeedanceConfigurationError(f"{where} has the scheme {scheme!r}: use https")
+        raise SeedanceConfigurationError(f"{where} has the scheme {scheme!r}: it must be https")
     if scheme == "http" and not loopback and not allow_insecure_http:
         raise SeedanceConfigurationError(
             f"{where} would send the API key unencrypted: use https, or set allow_insecure_http in the extra"
         )
     path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
-    if not path.endswith(API_PATH):
-        path += API_PATH
+    if not path.endswith(defaults.API_PATH):
+        path += defaults.API_PATH
     netloc = f"[{name}]" if ":" in name else name
     return f"{scheme}://{netloc}{f':{port}' if port else ''}{path}"
 

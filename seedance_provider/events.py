@@ -1,21 +1,69 @@
-"""What a trigger tells the task it wakes, and how errors travel with it.
+"""What crosses a deferral, typed, and read once: the event that a trigger fires, and the state of the waiting operator.
 
-An event is plain JSON: a trigger runs in another process than the task and its event goes through the database.
+Both are plain JSON: a trigger runs in another process than the task, and its event goes through the database.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from decimal import Decimal
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from seedance_provider import exceptions
+from seedance_provider.api.records import TaskRecord
+from seedance_provider.exceptions import SeedanceError, error_from_json
+
+if TYPE_CHECKING:
+    from typing import Self
 
 EventStatus = Literal["success", "error", "slot"]
-# The member without which an event of that status says nothing.
-_REQUIRED: dict[str, str] = {"success": "record", "error": "error", "slot": "carry"}
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeState:
+    """What an operator wants back after a deferral.
+
+    :param resubmitted: How many failed tasks of this try were submitted again.
+    :param slot_since: When the present submission was first refused for want of a slot, epoch seconds; its place in the
+        queue. None if it was not.
+    :param refused: Whether the present submission's last createTask was refused for certain: an intent that could not
+        be deleted is none.
+    :param uploads: Public URLs of uploaded files by their path.
+    :param uploaded_at: When the first of those was uploaded, epoch seconds.
+    """
+
+    resubmitted: int = 0
+    slot_since: float | None = None
+    refused: bool = False
+    uploads: dict[str, str] = field(default_factory=dict)
+    uploaded_at: float = 0.0
+
+    def next_submission(self) -> Self:
+        """The state for the submission that replaces a failed task: with nothing of the former's slot."""
+        return replace(self, resubmitted=self.resubmitted + 1, slot_since=None, refused=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, payload: Any) -> Self:
+        """Read a state; members that are missing, unknown or of another type are as at the start."""
+        members = payload if isinstance(payload, Mapping) else {}
+        start = cls()
+        read: dict[str, Any] = {}
+        for member in fields(cls):
+            value, default = members.get(member.name), getattr(start, member.name)
+            if isinstance(default, bool):
+                usable = isinstance(value, bool)
+            elif isinstance(default, dict):
+                usable = isinstance(value, dict) and all(
+                    isinstance(item, str) for pair in value.items() for item in pair
+                )
+            else:
+                usable = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if usable:
+                read[member.name] = int(value) if isinstance(default, int) and not isinstance(default, bool) else value
+        return cls(**read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,101 +71,57 @@ class TaskEvent:
     """The end of a wait.
 
     :param status: ``success``: the task succeeded, ``record`` is its record. ``error``: it did not, ``error`` says
-        what to raise, whose class says whether trying again helps. ``slot``: it is worth submitting again.
+        what to raise, whose class says whether a retry helps. ``slot``: submit again now.
     :param seedance_task_id: The task that was waited for; empty if there is none yet.
-    :param record: The record of a success as JSON.
-    :param error: The error as JSON, from :func:`error_to_json`.
-    :param carry: What the operator gave the trigger to keep.
+    :param record: The record of a success.
+    :param error: What the wait ended with.
+    :param state: What the operator gave the trigger to keep.
     """
 
     status: EventStatus
     seedance_task_id: str = ""
-    record: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
-    carry: dict[str, Any] = field(default_factory=dict)
+    record: TaskRecord | None = None
+    error: SeedanceError | None = None
+    state: ResumeState = field(default_factory=ResumeState)
 
     def to_json(self) -> dict[str, Any]:
         """The event's payload."""
-        return asdict(self)
+        return {
+            "status": self.status,
+            "seedance_task_id": self.seedance_task_id,
+            "record": None if self.record is None else self.record.model_dump(mode="json"),
+            "error": None if self.error is None else self.error.to_json(),
+            "state": self.state.to_json(),
+        }
 
     @classmethod
-    def from_json(cls, payload: Any) -> TaskEvent:
+    def from_json(cls, payload: Any) -> Self:
         """Read a payload.
 
         :param payload: What ``execute_complete`` was given.
         :return: The event; one of status ``error`` for a payload that this version does not know, since only a known
             success may pass.
         """
-        status: Any = payload.get("status") if isinstance(payload, Mapping) else None
-        if status in get_args(EventStatus) and _is_complete(status, payload.get(_REQUIRED[status])):
-            carry = payload.get("carry")
-            return cls(
-                status,
-                str(payload.get("seedance_task_id") or ""),
-                payload["record"] if status == "success" else None,
-                payload["error"] if status == "error" else None,
-                dict(carry) if isinstance(carry, Mapping) else {},
+        members = payload if isinstance(payload, Mapping) else {}
+        status: Any = members.get("status")
+        state = ResumeState.from_json(members.get("state"))
+        seedance_task_id = str(members.get("seedance_task_id") or "")
+        record, error = None, None
+        known = status in get_args(EventStatus)
+        if status == "success":
+            try:
+                record = TaskRecord.model_validate(members.get("record"))
+            except ValueError:
+                known = False
+        elif status == "error":
+            raw = members.get("error")
+            known = isinstance(raw, Mapping)
+            error = error_from_json(raw, TaskRecord.model_validate) if isinstance(raw, Mapping) else None
+        if not known:
+            status = "error"
+            error = SeedanceError(
+                f"The trigger fired an event that cannot be read (status {members.get('status')!r:.50}). Install the "
+                "same version of this provider for the triggerer and the workers",
+                seedance_task_id=seedance_task_id or None,
             )
-        error = exceptions.SeedanceError(f"The trigger fired an event that cannot be read: {payload!r:.500}")
-        return cls("error", "", error=error_to_json(error))
-
-
-def _is_complete(status: EventStatus, member: Any) -> bool:
-    if not isinstance(member, Mapping):
-        return False
-    if status == "success":
-        from seedance_provider.api.models import TaskRecord
-
-        try:
-            TaskRecord.model_validate(member)
-        except ValueError:
-            return False
-    return True
-
-
-def error_to_json(error: exceptions.SeedanceError) -> dict[str, Any]:
-    """Write an error as JSON: its class, its text and what it carries."""
-    return {
-        "type": type(error).__name__,
-        "text": str(error),
-        "details": {name: _plain(value) for name, value in vars(error).items()},
-    }
-
-
-def error_from_json(payload: Mapping[str, Any]) -> exceptions.SeedanceError:
-    """Rebuild an error written by :func:`error_to_json`.
-
-    :param payload: The JSON.
-    :return: An error of the same class with the same details; a plain SeedanceError for an unknown class.
-    """
-    kind = getattr(exceptions, str(payload.get("type")), None)
-    if not (isinstance(kind, type) and issubclass(kind, exceptions.SeedanceError)):
-        kind = exceptions.SeedanceError
-    error = kind(str(payload.get("text", "")))
-    details = payload.get("details")
-    for name, value in details.items() if isinstance(details, Mapping) else ():
-        if name in vars(error):
-            # What cannot be read stays unknown: the error itself is what matters.
-            with contextlib.suppress(TypeError, ValueError, ArithmeticError):
-                setattr(error, name, _rich(name, value))
-    return error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return str(value)
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    return value
-
-
-def _rich(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if name == "record":
-        from seedance_provider.api.models import TaskRecord
-
-        return TaskRecord.model_validate(value)
-    if name in ("required", "available"):
-        return Decimal(value)
-    return value
+        return cls(status, seedance_task_id, record, error, state)

@@ -1,11 +1,15 @@
-"""The errors of this provider: what went wrong, and whether Airflow should try again.
+"""The errors of this provider: what went wrong, whether Airflow should try again, and whether money is at stake.
 
-A class that also derives from :class:`AirflowFailException` fails the task at once, without burning a retry.
+A class that also derives from :class:`AirflowFailException` fails the task at once, without using a retry. Each class
+carries its own rules, and writes itself to and from the form that crosses a deferral.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -14,23 +18,56 @@ from airflow.providers.common.compat.sdk import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from decimal import Decimal
+    from typing import Self
 
-    from seedance_provider.api.models import TaskRecord
+Charged: TypeAlias = Literal["no", "unknown", "yes"]
+
+
+class FailedRecord(Protocol):
+    """What an error holds of a task: a :class:`~seedance_provider.api.records.TaskRecord`."""
+
+    @property
+    def seedance_task_id(self) -> str:
+        """The task's id."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that the API names."""
+
+    @property
+    def credits_used(self) -> Decimal | None:
+        """Credits reserved or charged, if known."""
+
+    @property
+    def failure(self) -> Any:
+        """Why it failed: ``code`` and ``message``."""
+
+    @property
+    def generation_seconds(self) -> float | None:
+        """Seconds from creation to completion, if known."""
+
+    def model_dump(self, *, mode: str = ...) -> dict[str, Any]:
+        """The record as JSON values."""
 
 
 class SeedanceError(AirflowException):
-    """Base of every error this provider raises for the Seedance API.
+    """Base of every error that this provider raises for the Seedance API.
 
     :param text: What happened and what to do next, for people; never holds the API key.
-    :param status_code: HTTP status of the answer, or the status an error envelope named; None if there was none.
+    :param status_code: HTTP status of the answer, or the status that an error envelope named; None if there was none.
     :param message: The vendor's own words. Default: ``text``.
-    :param seedance_task_id: The task this is about, when known.
+    :param seedance_task_id: The task that this is about, when known.
+    :param charged: Whether a createTask or a task that this is about is charged: ``no``, ``unknown`` or ``yes``.
+        Default: what the class says.
     """
 
-    # AirflowException says 500 for every error it is the base of; an unknown status must not look like one.
+    # AirflowException says 500 for every error that it is the base of; an unknown status must not look like one.
     status_code: int | None = None  # type: ignore[assignment]
+    charged: Charged = "unknown"
+    transient: ClassVar[bool] = False
+    """Whether a GET may be sent again after it: nothing was lost, and the next answer may be better."""
+    denial: bool = False
+    """Whether it denies access to a task or its existence: believed of a task seen alive only when it persists."""
 
     def __init__(
         self,
@@ -39,15 +76,79 @@ class SeedanceError(AirflowException):
         status_code: int | None = None,
         message: str | None = None,
         seedance_task_id: str | None = None,
+        charged: Charged | None = None,
     ) -> None:
         super().__init__(text)
         self.status_code = status_code
         self.message = text if message is None else message
         self.seedance_task_id = seedance_task_id
+        self.charged = type(self).charged if charged is None else charged
+
+    @property
+    def retryable(self) -> bool:
+        """Whether Airflow retries the task that raises this, if it has retries left."""
+        return not isinstance(self, (AirflowFailException, AirflowSensorTimeout))
+
+    def retold(self, text: str, **details: Any) -> Self:
+        """The same error with another text.
+
+        :param text: What happened and what to do next.
+        :param details: Members that change, such as ``charged``.
+        """
+        error = type(self)(text)
+        vars(error).update(vars(self) | details)
+        return error
+
+    def to_json(self) -> dict[str, Any]:
+        """The error as JSON values: its class, its text and what it carries."""
+        return {
+            "type": type(self).__name__,
+            "text": str(self),
+            "details": {name: _plain(value) for name, value in vars(self).items()},
+        }
+
+
+def error_from_json(payload: Mapping[str, Any], read_record: Callable[[Any], FailedRecord]) -> SeedanceError:
+    """Rebuild an error from :meth:`SeedanceError.to_json`.
+
+    :param payload: The JSON values.
+    :param read_record: Reads a record from its JSON values; may raise ValueError.
+    :return: An error of the same class with the same details; a plain SeedanceError for an unknown class.
+    """
+    kind = globals().get(str(payload.get("type")))
+    if not (isinstance(kind, type) and issubclass(kind, SeedanceError)):
+        kind = SeedanceError
+    error = kind(str(payload.get("text", "")))
+    details = payload.get("details")
+    for name, value in details.items() if isinstance(details, Mapping) else ():
+        if name in vars(error):
+            # What cannot be read stays unknown: the error itself is what matters.
+            with contextlib.suppress(TypeError, ValueError, ArithmeticError):
+                setattr(error, name, _rich(name, value, read_record))
+    return error
+
+
+_DECIMALS = frozenset({"required", "available", "limit_credits", "spent"})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return str(value)
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _rich(name: str, value: Any, read_record: Callable[[Any], FailedRecord]) -> Any:
+    if value is None:
+        return None
+    if name == "record":
+        return read_record(value)
+    return Decimal(value) if name in _DECIMALS else value
 
 
 class SeedanceConfigurationError(SeedanceError, AirflowFailException, ValueError):
-    """The Airflow connection or a parameter cannot be used; the text names the field and the fix."""
+    """The Airflow connection, the configuration or an argument cannot be used; the text names the field and the fix."""
+
+    charged = "no"
 
 
 class SeedanceInvalidRequestError(SeedanceError, AirflowFailException):
@@ -56,21 +157,53 @@ class SeedanceInvalidRequestError(SeedanceError, AirflowFailException):
     :param errors: The problems found, each a dict with ``path`` (such as ``imageUrls[9]``) and ``message``.
     """
 
+    charged = "no"
+
     def __init__(self, text: str = "", *, errors: Sequence[dict[str, str]] = (), **details: Any) -> None:
         super().__init__(text, **details)
         self.errors = list(errors)
 
 
+class Problem(Protocol):
+    """Something wrong with the inputs: a :class:`~seedance_provider.api.validation.Problem`."""
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+
+    @property
+    def message(self) -> str:
+        """What is wrong there."""
+
+
+def invalid_inputs(task_id: str, problems: Sequence[Problem]) -> SeedanceInvalidRequestError:
+    """The error of inputs that are not sent.
+
+    :param task_id: The Airflow task.
+    :param problems: What is wrong with them.
+    """
+    listed = "; ".join(str(problem) for problem in problems)
+    return SeedanceInvalidRequestError(
+        f"Invalid inputs of {task_id!r}: {listed}. No request was sent; validation='warn' would let the vendor decide",
+        errors=[{"path": problem.path, "message": problem.message} for problem in problems],
+    )
+
+
 class SeedanceAuthenticationError(SeedanceError, AirflowFailException):
     """The API key is missing, wrong, inactive or expired (401)."""
 
+    charged = "no"
+    denial = True
+
 
 class SeedanceInsufficientCreditsError(SeedanceError, AirflowFailException):
-    """The account cannot pay for the task (402); nothing was charged.
+    """The account cannot pay for the task (402).
 
-    :param required: Credits the task needs, if the vendor said so.
-    :param available: Credits the account has, if the vendor said so.
+    :param required: Credits that the task needs, if the vendor said so.
+    :param available: Credits that the account has, if the vendor said so.
     """
+
+    charged = "no"
 
     def __init__(
         self,
@@ -88,9 +221,15 @@ class SeedanceInsufficientCreditsError(SeedanceError, AirflowFailException):
 class SeedancePermissionError(SeedanceError, AirflowFailException):
     """The account may not do this (403), or the edge blocked a POST before it reached the API."""
 
+    charged = "no"
+    denial = True
+
 
 class SeedanceTaskNotFoundError(SeedanceError, AirflowFailException):
     """The API does not know the task, or not this path (404)."""
+
+    charged = "no"
+    denial = True
 
 
 class SeedanceConcurrencyLimitError(SeedanceError):
@@ -98,8 +237,11 @@ class SeedanceConcurrencyLimitError(SeedanceError):
 
     :param limit: How many tasks the account may run at once, if the vendor said so.
     :param current: How many it runs now, if the vendor said so.
-    :param retry_after: Seconds the vendor asks to wait, if it said so.
+    :param retry_after: Seconds that the vendor asks to wait, if it said so.
     """
+
+    charged = "no"
+    transient = True
 
     def __init__(
         self,
@@ -119,8 +261,10 @@ class SeedanceConcurrencyLimitError(SeedanceError):
 class SeedanceServerError(SeedanceError):
     """The server or the edge before it failed (5xx, an HTML page, an answer that cannot be read).
 
-    :param retry_after: Seconds the answer asks to wait, if it said so.
+    :param retry_after: Seconds that the answer asks to wait, if it said so.
     """
+
+    transient = True
 
     def __init__(self, text: str = "", *, retry_after: float | None = None, **details: Any) -> None:
         super().__init__(text, **details)
@@ -133,13 +277,15 @@ class SeedanceTransportError(SeedanceError):
     :param request_sent: False if the request certainly never reached the server. Default True: it may have.
     """
 
+    transient = True
+
     def __init__(self, text: str = "", *, request_sent: bool = True, **details: Any) -> None:
-        super().__init__(text, **details)
+        super().__init__(text, **({"charged": "unknown" if request_sent else "no"} | details))
         self.request_sent = request_sent
 
 
 class SeedanceSubmitUncertainError(SeedanceError, AirflowFailException):
-    """A createTask whose fate is unknown: a video may have been bought. A person must look."""
+    """A createTask whose outcome is unknown: a video may have been charged. Check manually before a clear."""
 
 
 class SeedanceTaskFailedError(SeedanceError, AirflowFailException):
@@ -149,8 +295,10 @@ class SeedanceTaskFailedError(SeedanceError, AirflowFailException):
     :param record: The normalised task record.
     """
 
+    charged = "no"
+
     def __init__(
-        self, text: str = "", *, code: str | None = None, record: TaskRecord | None = None, **details: Any
+        self, text: str = "", *, code: str | None = None, record: FailedRecord | None = None, **details: Any
     ) -> None:
         super().__init__(text, **details)
         self.code = code
@@ -158,8 +306,12 @@ class SeedanceTaskFailedError(SeedanceError, AirflowFailException):
 
 
 class SeedanceOutputMissingError(SeedanceTaskFailedError):
-    """The task says ``success`` but lists no usable URL, and went on doing so through the grace period."""
+    """The task says ``success`` but lists no usable URL, and did so through the whole grace period."""
+
+    charged = "yes"
 
 
 class SeedanceTaskTimeoutError(SeedanceError, AirflowSensorTimeout):
     """The deadline passed while the task was still running: not failed, and billed when it ends."""
+
+    charged = "yes"

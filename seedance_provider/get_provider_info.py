@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seedance_provider import __version__
-from seedance_provider.api import policy
+from seedance_provider import __version__, defaults
 
 _INTEGRATION = "Seedance"
 
@@ -13,8 +12,8 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     "submit_policy": {
         "label": "Submit policy",
         "schema": {"type": ["string", "null"], "enum": ["vendor", "safe"]},
-        "description": "What to do with a createTask of unknown fate. vendor (default): send it again, which may buy a "
-        "second video; safe: stop and let a person look",
+        "description": "What to do when the outcome of a createTask is unknown. vendor (default): send it again, which may "
+        "be charged twice; safe: fail, for manual review",
     },
     "requests_per_minute": {
         "label": "Requests per minute",
@@ -24,12 +23,12 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     "connect_timeout": {
         "label": "Connect timeout (s)",
         "schema": {"type": ["integer", "null"], "minimum": 1},
-        "description": f"Default: {policy.DEFAULT_CONNECT_TIMEOUT:.0f}",
+        "description": f"Default: {defaults.DEFAULT_CONNECT_TIMEOUT:.0f}",
     },
     "read_timeout": {
         "label": "Read timeout (s)",
         "schema": {"type": ["integer", "null"], "minimum": 1},
-        "description": f"Default: {policy.DEFAULT_READ_TIMEOUT:.0f}",
+        "description": f"Default: {defaults.DEFAULT_READ_TIMEOUT:.0f}",
     },
     "allow_insecure_http": {
         "label": "Allow http://",
@@ -41,7 +40,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["login", "port", "schema", "extra"],
     "relabeling": {"host": "Base URL", "password": "API key"},
-    "placeholders": {"host": policy.DEFAULT_BASE_URL, "password": "from the vendor's page /api-keys"},
+    "placeholders": {"host": defaults.DEFAULT_BASE_URL, "password": "from the vendor's page /api-keys"},
 }
 
 
@@ -84,15 +83,14 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "submit_policy": {
                         "description": "What to do with a createTask that was sent and got no usable answer: "
-                        "``vendor`` sends it again, which may buy a second video, ``safe`` stops so that a person can "
-                        "look.",
+                        "``vendor`` sends it again, which may be charged twice; ``safe`` fails, for manual review.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "safe",
-                        "default": policy.DEFAULT_SUBMIT_POLICY.value,
+                        "default": defaults.DEFAULT_SUBMIT_POLICY,
                     },
                     "poll_interval": {
-                        "description": "Seconds between two looks at a running task. Empty: adapts to the task's age.",
+                        "description": "Seconds between two polls of a running task. Empty: adapts to the task's age.",
                         "version_added": "0.1.0",
                         "type": "float",
                         "example": "10",
@@ -103,7 +101,7 @@ def get_provider_info() -> dict[str, Any]:
                         "version_added": "0.1.0",
                         "type": "float",
                         "example": "3600",
-                        "default": str(int(policy.DEFAULT_WAIT_TIMEOUT)),
+                        "default": str(int(defaults.DEFAULT_WAIT_TIMEOUT)),
                     },
                 },
             }

@@ -7,27 +7,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from seedance_provider import exceptions
-from seedance_provider.api.models import clean_text, decimal_or_none, load_json
+from seedance_provider import defaults, exceptions
+from seedance_provider.api.records import clean_text, decimal_or_none, load_json
 
 if TYPE_CHECKING:
-    from seedance_provider.api.calls import Reply
+    from seedance_provider.api.messages import Reply
 
 MAX_EXCERPT = 200
-MAX_PROBLEMS = 20
-"""How many of a 400's ``errors`` are read."""
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_UNCHARGED = "Nothing was charged"
 
 
 def envelope_status(payload: Mapping[str, Any]) -> int | None:
-    """The error status an envelope names, whatever the HTTP status says; None if it names none.
+    """The error status that an envelope names, whatever the HTTP status says; None if it names none.
 
     The ancestor API wraps errors as ``{"code": 402, "message": ..., "data": null}`` (contract 3.2).
     """
     code = payload.get("code")
-    if isinstance(code, str) and code.isdecimal() and len(code) == 3:
+    if isinstance(code, str) and len(code) == 3 and code.isdecimal():
         code = int(code)
     if isinstance(code, int) and 400 <= code < 600 and payload.get("data") is None:
         return code
@@ -37,17 +36,35 @@ def envelope_status(payload: Mapping[str, Any]) -> int | None:
 def excerpt(reply: Reply) -> str:
     """The first words of an answer for people: markup removed, one line, 200 characters at most."""
     text = _MARKUP.sub(" ", reply.body[: 20 * MAX_EXCERPT].decode("utf-8", "replace"))
-    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return f"{text[:MAX_EXCERPT]!r}" if text else "an empty body"
+    return quoted(text) if text.strip() else "an empty body"
 
 
-def error_of(reply: Reply, *, spends: bool, seedance_task_id: str | None = None) -> exceptions.SeedanceError:
+def quoted(text: str) -> str:
+    """A text of the vendor's in quotes: one line, without control characters, 200 characters at most."""
+    return f"{' '.join(clean_text(text).split())[:MAX_EXCERPT]!r}"
+
+
+class _Answer(NamedTuple):
+    """An answer that is not a success, read once."""
+
+    status: int
+    members: Mapping[str, Any]
+    said: str
+    creates: bool
+    about: str
+    """The task, at the end of the text."""
+    details: dict[str, Any]
+    is_json: bool
+    retry_after: float | None
+
+
+def error_of(reply: Reply, *, creates: bool = False, seedance_task_id: str | None = None) -> exceptions.SeedanceError:
     """Turn an answer that is not a success into the error to raise.
 
     :param reply: The answer.
-    :param spends: True for createTask, which must not be sent again lightly.
+    :param creates: True for createTask.
     :param seedance_task_id: The task that was asked for, if any.
-    :return: The error; its text says what happened and what to do next.
+    :return: The error; its text says what happened and what to do next, and ends in the task's id.
     """
     payload = load_json(reply.body)
     members: Mapping[str, Any] = payload if isinstance(payload, dict) else {}
@@ -55,118 +72,124 @@ def error_of(reply: Reply, *, spends: bool, seedance_task_id: str | None = None)
     status = reply.status if reply.status >= 300 else envelope_status(members) or reply.status
     vendor_text = members.get("message")
     message = (clean_text(vendor_text) or None) if isinstance(vendor_text, str) else None
-    said = f"{status} {message!r}" if message else f"{status} ({excerpt(reply)})"
-    about = f"task {seedance_task_id}: " if seedance_task_id else ""
-    details: dict[str, Any] = {
-        "status_code": status,
-        "message": message,
-        "seedance_task_id": seedance_task_id,
-    }
-    # A page in place of JSON comes from the edge, not from the API.
-    from_edge = not isinstance(payload, dict)
-
-    if 200 <= status < 300:
-        return exceptions.SeedanceServerError(
-            f"{about}Seedance answered {status} with something that is not a task record ({excerpt(reply)})",
-            **details,
-        )
-    if 300 <= status < 400:
-        return exceptions.SeedanceInvalidRequestError(
-            f"{about}Seedance answered with a redirect ({status}), which is not followed so that the API key stays "
-            "with its host. The connection's host is not the API's base URL: set it to https://seedance2-pro.com or "
-            "https://kinovi.ai",
-            **details,
-        )
-    if status == 401:
-        return exceptions.SeedanceAuthenticationError(
-            f"{about}Seedance refused the API key: {said}. Check the password of the Airflow connection",
-            **details,
-        )
-    if status == 402:
-        return _insufficient_credits(members, said, details)
-    if status == 403 and from_edge:
-        if spends:
-            return exceptions.SeedancePermissionError(
-                f"Blocked before it reached the API: {said}. The edge refuses requests by their User-Agent header or "
-                "address: check that no proxy on the way strips User-Agent. Nothing was charged",
-                **details,
-            )
-        return exceptions.SeedanceServerError(
-            f"{about}Blocked before it reached the API: {said}. If it stays, check that no proxy on the way strips the "
-            "User-Agent header",
-            **details,
-        )
-    if status == 403:
-        fix = (
-            "This task belongs to another account: use the connection that created it"
-            if seedance_task_id
-            else "Ask the vendor's support to enable API access for this account"
-        )
-        return exceptions.SeedancePermissionError(f"{about}Seedance denied access: {said}. {fix}", **details)
-    if status == 404:
-        fix = (
-            "Check the id; records are kept for 60 days"
-            if seedance_task_id and not from_edge
-            else "Check the connection's host: this path is unknown there"
-        )
-        return exceptions.SeedanceTaskNotFoundError(f"{about}Seedance found nothing there: {said}. {fix}", **details)
-    if status == 429:
-        limit, current = _count(members.get("limit")), _count(members.get("current"))
-        numbers = f" ({current} of {limit} slots in use)" if limit is not None and current is not None else ""
-        text = (
-            f"Seedance has no free slot: {said}{numbers}. Nothing was charged; try again later, or put these tasks "
-            "into an Airflow pool of that size with include_deferred"
-            if spends
-            else f"{about}Seedance wants fewer requests: {said}. Nothing is lost; ask again later"
-        )
-        return exceptions.SeedanceConcurrencyLimitError(
-            text, limit=limit, current=current, retry_after=reply.retry_after, **details
-        )
+    details: dict[str, Any] = {"status_code": status, "message": message, "seedance_task_id": seedance_task_id}
+    if seedance_task_id is not None:
+        details["charged"] = "unknown"
+    answer = _Answer(
+        status=status,
+        members=members,
+        said=f"{status} {message!r}" if message else f"{status}, {excerpt(reply)}",
+        creates=creates,
+        about=f" (task {seedance_task_id})" if seedance_task_id else "",
+        details=details,
+        is_json=isinstance(payload, dict),
+        retry_after=reply.retry_after,
+    )
     if status >= 500:
         return exceptions.SeedanceServerError(
-            f"{about}Seedance failed to answer: {said}",
-            retry_after=reply.retry_after,
-            **details,
+            f"Seedance failed to answer: {answer.said}{answer.about}", retry_after=answer.retry_after, **details
         )
-    return _invalid_request(members, said, about, details)
+    row = _ROWS.get(status, _redirect if 300 <= status < 400 else _not_a_record if status < 300 else _invalid)
+    error = row(answer)
+    error.denial = error.denial and answer.is_json  # a page in place of JSON is not the API's word
+    return error
+
+
+def _not_a_record(answer: _Answer) -> exceptions.SeedanceError:
+    return exceptions.SeedanceServerError(
+        f"Seedance answered with something that is not a task record: {answer.said}{answer.about}", **answer.details
+    )
+
+
+def _redirect(answer: _Answer) -> exceptions.SeedanceError:
+    return exceptions.SeedanceInvalidRequestError(
+        f"Redirected ({answer.status}); not followed, so that the API key stays with its host. The base URL of the "
+        f"connection is wrong: it must be https://seedance2-pro.com or https://kinovi.ai{answer.about}",
+        **answer.details,
+    )
+
+
+def _unauthorized(answer: _Answer) -> exceptions.SeedanceError:
+    return exceptions.SeedanceAuthenticationError(
+        f"API key refused: {answer.said}. Check 'API key' of the connection (Admin > Connections){answer.about}",
+        **answer.details,
+    )
+
+
+def _payment_required(answer: _Answer) -> exceptions.SeedanceError:
+    required = decimal_or_none(answer.members.get("required"))
+    available = decimal_or_none(answer.members.get("available"))
+    numbers = ""
+    if required is not None and available is not None:
+        numbers = f": required {required}, available {available}, missing {required - available}"
+    return exceptions.SeedanceInsufficientCreditsError(
+        f"Not enough credits{numbers} ({answer.said}). {_UNCHARGED}; add credits to the account, then clear this task"
+        f"{answer.about}",
+        required=required,
+        available=available,
+        **answer.details,
+    )
+
+
+def _forbidden(answer: _Answer) -> exceptions.SeedanceError:
+    if not answer.is_json:  # a page in place of JSON comes from the edge, not from the API
+        text = (
+            f"Blocked before it reached the API: {answer.said}. Check that no proxy strips the User-Agent header, and "
+            "that the vendor does not block this machine's address"
+        )
+        if answer.creates:
+            return exceptions.SeedancePermissionError(f"{text}. {_UNCHARGED}", **answer.details)
+        return exceptions.SeedanceServerError(f"{text}{answer.about}", **answer.details)
+    fix = (
+        "This task belongs to another account: use the connection that created it"
+        if answer.about
+        else "Ask the vendor's support to enable API access for this account"
+    )
+    return exceptions.SeedancePermissionError(f"Access denied: {answer.said}. {fix}{answer.about}", **answer.details)
+
+
+def _not_found(answer: _Answer) -> exceptions.SeedanceError:
+    fix = (
+        "Check the id; records are kept for 60 days"
+        if answer.about and answer.is_json
+        else "Check 'Base URL' of the connection (Admin > Connections): this path is unknown there"
+    )
+    return exceptions.SeedanceTaskNotFoundError(f"Not found: {answer.said}. {fix}{answer.about}", **answer.details)
+
+
+def _too_many(answer: _Answer) -> exceptions.SeedanceError:
+    limit, current = _count(answer.members.get("limit")), _count(answer.members.get("current"))
+    if answer.creates:
+        numbers = f", {current} of {limit} in use" if limit is not None and current is not None else ""
+        text = f"No free slot{numbers}: {answer.said}. {_UNCHARGED}; submit again when a task has ended"
+    else:
+        text = f"Too many requests: {answer.said}. Nothing is lost; poll again later{answer.about}"
+    return exceptions.SeedanceConcurrencyLimitError(
+        text, limit=limit, current=current, retry_after=answer.retry_after, **answer.details
+    )
+
+
+def _invalid(answer: _Answer) -> exceptions.SeedanceError:
+    items = answer.members.get("errors")
+    problems = [
+        problem
+        for item in (items[: defaults.MAX_PROBLEMS] if isinstance(items, list) else [])
+        if (problem := _problem(item)) is not None
+    ]
+    listed = "".join(f"; {problem['path']}: {problem['message']}" for problem in problems)
+    return exceptions.SeedanceInvalidRequestError(
+        f"Request refused: {answer.said}{listed}. {_UNCHARGED}; change the request, a retry cannot help{answer.about}",
+        errors=problems,
+        **answer.details,
+    )
+
+
+_ROWS = {401: _unauthorized, 402: _payment_required, 403: _forbidden, 404: _not_found, 429: _too_many}
 
 
 def _count(value: Any) -> int | None:
     number = decimal_or_none(value)
     return int(number) if number is not None and 0 <= number < 10**9 else None
-
-
-def _insufficient_credits(
-    members: Mapping[str, Any], said: str, details: dict[str, Any]
-) -> exceptions.SeedanceInsufficientCreditsError:
-    required, available = decimal_or_none(members.get("required")), decimal_or_none(members.get("available"))
-    numbers = ""
-    if required is not None and available is not None:
-        numbers = f": required {required}, available {available}, missing {required - available}"
-    return exceptions.SeedanceInsufficientCreditsError(
-        f"Not enough credits{numbers} ({said}). Nothing was charged; add credits to the account, then clear this task",
-        required=required,
-        available=available,
-        **details,
-    )
-
-
-def _invalid_request(
-    members: Mapping[str, Any], said: str, about: str, details: dict[str, Any]
-) -> exceptions.SeedanceInvalidRequestError:
-    items = _items(members.get("errors"))[:MAX_PROBLEMS]
-    problems = [problem for item in items if (problem := _problem(item)) is not None]
-    listed = "".join(f"; {problem['path']}: {problem['message']}" for problem in problems)
-    return exceptions.SeedanceInvalidRequestError(
-        f"{about}Seedance refused the request: {said}{listed}. Nothing was charged; change the request, trying again "
-        "as it is cannot help",
-        errors=problems,
-        **details,
-    )
-
-
-def _items(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _problem(item: Any) -> dict[str, str] | None:
@@ -177,9 +200,9 @@ def _problem(item: Any) -> dict[str, str] | None:
         return None
     path = ""
     steps = item.get("path")
-    for step in steps if isinstance(steps, list) else [steps]:
+    for step in (steps if isinstance(steps, list) else [steps])[: defaults.MAX_PROBLEMS]:
         if isinstance(step, int):
-            path += f"[{step}]"
+            path += f"[{step}]" if abs(step) < 10**9 else "[?]"
         elif isinstance(step, str):
             path += f".{step}" if path else step
     return {"path": clean_text(path) or "inputs", "message": clean_text(item["message"])}

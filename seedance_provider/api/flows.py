@@ -1,22 +1,21 @@
-"""What to do, step by step, to submit a task, to read one and to wait for one: written once for sync and async.
+"""What to do, step by step, to submit a task, to poll one and to wait for one: written once for sync and async.
 
-A flow is a generator. It yields :class:`Send`, :class:`Sleep` or :class:`RenewKey`; a transport carries the step out
-and sends back the reply, nothing, or whether the key changed. A failed exchange is thrown in as
-:class:`SeedanceTransportError`. The flow's return value is its result. A flow has no clock: it is given one.
+A flow has no clock and no randomness: it is given both.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from seedance_provider.api import calls, errors, policy
-from seedance_provider.api.models import TaskRecord, parse_task, read_status
+from seedance_provider import defaults
+from seedance_provider.api import calls, catalog, errors, schedule
+from seedance_provider.api.messages import Put, RenewKey, Send, Sleep
+from seedance_provider.api.records import TaskRecord, TaskStatus, parse_task, read_status
+from seedance_provider.config import SubmitPolicy
 from seedance_provider.exceptions import (
     SeedanceAuthenticationError,
-    SeedanceConcurrencyLimitError,
     SeedanceError,
     SeedanceOutputMissingError,
     SeedanceServerError,
@@ -28,143 +27,130 @@ from seedance_provider.exceptions import (
 )
 
 if TYPE_CHECKING:
-    import logging
-
-    from airflow.sdk.types import Logger
-
-    from seedance_provider.uploads import Media
-
-    AnyLogger: TypeAlias = logging.Logger | Logger
+    from seedance_provider.api.messages import AnyLogger, Call, Flow, Media, UploadTicket
 
 T = TypeVar("T")
+Clock = Callable[[], float]
+"""Gives the time, epoch seconds."""
+Jitter = Callable[[], float]
+"""Gives a random number from 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send this request and give back the :class:`~seedance_provider.api.calls.Reply`.
-
-    :param request: What to send.
-    :param deadline: A time, epoch seconds, beyond which it must not wait for its turn; None if there is none.
-    """
-
-    request: calls.Request
-    deadline: float | None = None
+def collect_with(seedance_task_id: str) -> str:
+    """The call that collects a video whose task instance is gone."""
+    return f"SeedanceTaskSensor(seedance_task_id={seedance_task_id!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Let this time pass.
-
-    :param seconds: How long.
-    :param brief: True if the pause belongs to one look at a task, so that a caller that can give up its worker in
-        between should not do so here.
-    :param status: The task's status as last seen, where the pause is one of :func:`wait`.
-    """
-
-    seconds: float
-    brief: bool = False
-    status: str | None = None
+def keeps_running(seedance_task_id: str) -> str:
+    """What to tell a user who stops a waiting task instance."""
+    return (
+        f"Task {seedance_task_id} cannot be cancelled and will be billed; collect it with "
+        f"{collect_with(seedance_task_id)}"
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
-    """Send a file to the URL of its ticket, without the API key, and give back the reply."""
-
-    ticket: calls.UploadTicket
-    media: Media
-
-
-@dataclass(frozen=True, slots=True)
-class RenewKey:
-    """Read the connection again and give back whether its API key changed since the last request."""
-
-
-Step: TypeAlias = Send | Sleep | RenewKey | Put
-Flow: TypeAlias = Generator[Step, Any, T]
-
-# What a GET may be repeated after: nothing was lost, and the next answer may be better.
-_PASSING: tuple[type[SeedanceError], ...] = (
-    SeedanceServerError,
-    SeedanceTransportError,
-    SeedanceConcurrencyLimitError,
+CHECK_MANUALLY = (
+    "Check manually: look for the video in the account's task list on the vendor's site. If it is there, collect it "
+    "with SeedanceTaskSensor(seedance_task_id=...); if not, clear this task"
 )
-# A record may not be readable at once after its creation (contract 12.3).
-_PASSING_OR_NOT_FOUND: tuple[type[SeedanceError], ...] = (*_PASSING, SeedanceTaskNotFoundError)
 
 
-def submit(call: calls.Call[str], submit_policy: policy.SubmitPolicy, log: AnyLogger) -> Flow[str]:
-    """Send a createTask and return the taskId. Each request that reaches the API may cost a video.
+def submit(
+    call: Call[str],
+    submit_policy: SubmitPolicy,
+    log: AnyLogger,
+    *,
+    jitter: Jitter,
+    unknown: int = 0,
+    remember: Callable[[int], None] = lambda unknown: None,
+) -> Flow[str]:
+    """Send a createTask and return the taskId. Each request that reaches the API may be charged.
 
     :param call: From :func:`~seedance_provider.api.calls.create_task`.
-    :param submit_policy: Whether a request of unknown fate is sent again.
+    :param submit_policy: Whether a createTask of unknown outcome is sent again.
     :param log: Told of each resend.
+    :param jitter: Spreads the pauses.
+    :param unknown: How many createTasks of unknown outcome were sent for this video before.
+    :param remember: Told before each createTask how many there will be if no answer comes, and after a certain refusal
+        how many there are. What it raises before a createTask keeps it from being sent.
     :return: The taskId.
     :raises SeedanceSubmitUncertainError: if a task may exist whose id is unknown.
-    :raises SeedanceError: any row of the error table.
+    :raises SeedanceError: any other row of the error table.
     """
-    may_have_bought = False
-    for attempt in range(1, policy.ATTEMPTS + 1):
+    for attempt in range(1, defaults.ATTEMPTS + 1):
+        if unknown >= defaults.MAX_UNKNOWN_OUTCOMES:
+            raise SeedanceSubmitUncertainError(
+                f"The outcome of {unknown} createTasks for this video is unknown, so no further one is sent. "
+                f"{CHECK_MANUALLY}"
+            )
+        remember(unknown + 1)
         try:
             return call.read((yield Send(call.request)))
         except (SeedanceServerError, SeedanceTransportError) as error:
-            certainly_unsent = isinstance(error, SeedanceTransportError) and not error.request_sent
-            may_have_bought = may_have_bought or not certainly_unsent
-            if submit_policy is policy.SubmitPolicy.SAFE and not certainly_unsent:
+            sent = error.charged != "no"
+            unknown += sent
+            if not sent:
+                remember(unknown)
+            elif submit_policy is SubmitPolicy.SAFE:
                 raise SeedanceSubmitUncertainError(
-                    f"createTask got no usable answer ({error}), so a video may or may not have been bought. "
-                    "submit_policy='safe' does not send it again: look at the account's task list on the vendor's "
-                    "site; if there is no such task, clear this one",
+                    f"createTask got no usable answer ({error}), so a video may or may not have been charged; "
+                    f"submit_policy='safe' does not send it again. {CHECK_MANUALLY}",
                     status_code=error.status_code,
                     message=error.message,
                 ) from error
-            if attempt == policy.ATTEMPTS:
-                if may_have_bought and isinstance(error, SeedanceTransportError):
-                    error.request_sent = True  # by an earlier attempt
+            if attempt == defaults.ATTEMPTS or unknown >= defaults.MAX_UNKNOWN_OUTCOMES:
+                raise _unanswered(error, attempt, unknown) from error
+            pause = schedule.backoff(attempt, jitter())
+            _log_resend(log, error, sent, attempt, pause)
+        except SeedanceSubmitUncertainError:
+            raise
+        except SeedanceError as refusal:
+            remember(unknown)
+            if not unknown:
                 raise
-            pause = policy.backoff(attempt, random.random())
-            if certainly_unsent:
-                log.warning(
-                    "createTask did not reach Seedance (%s); nothing was bought. Attempt %d of %d in %.1f s",
-                    error,
-                    attempt + 1,
-                    policy.ATTEMPTS,
-                    pause,
-                )
-            else:
-                log.warning(
-                    "createTask got no usable answer (%s). The vendor calls it safe to send again, so it is: attempt "
-                    "%d of %d in %.1f s. If the first one did start a task, this buys a second video; "
-                    "submit_policy='safe' would stop here",
-                    error,
-                    attempt + 1,
-                    policy.ATTEMPTS,
-                    pause,
-                )
-        yield Sleep(pause, brief=True)
+            raise refusal.retold(
+                f"{refusal.message}. The outcome of {unknown} earlier createTask(s) for this video is unknown. "
+                f"{CHECK_MANUALLY}",
+                charged="unknown",
+            ) from refusal
+        yield Sleep(pause)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def repeat(
-    call: calls.Call[T], log: AnyLogger, *, attempts: int = policy.ATTEMPTS, seedance_task_id: str | None = None
-) -> Flow[T]:
-    """Send a call that is safe to repeat, as often as it takes but not more than three times.
-
-    :param call: The call.
-    :param log: Told of each failed attempt.
-    :param attempts: Requests in all. Default 3.
-    :param seedance_task_id: The task that it is about, if any; put on errors.
-    :return: The call's answer.
-    :raises SeedanceError: any row of the error table.
-    """
-    return _repeated(lambda: _exchange(call), log, attempts, seedance_task_id)
+def _unanswered(error: SeedanceError, attempts: int, unknown: int) -> SeedanceError:
+    """The last error of a createTask that got no answer, with what all of its attempts mean for the bill."""
+    if not unknown:
+        return error.retold(f"No request was sent, in {attempts} attempts: {error}. Nothing was charged", charged="no")
+    details = {"request_sent": True} if isinstance(error, SeedanceTransportError) else {}
+    return error.retold(
+        f"createTask got no usable answer: {error}. The outcome of {unknown} createTask(s) for this video is unknown. "
+        f"{CHECK_MANUALLY}",
+        charged="unknown",
+        **details,
+    )
 
 
-def upload(call: calls.Call[calls.UploadTicket], media: Media, log: AnyLogger) -> Flow[str]:
+def _log_resend(log: AnyLogger, error: SeedanceError, sent: bool, attempt: int, pause: float) -> None:
+    if not sent:
+        log.warning("No request was sent: %s. Attempt %d of %d in %.1f s", error, attempt + 1, defaults.ATTEMPTS, pause)
+        return
+    log.warning(
+        "createTask got no usable answer (%s); its outcome is unknown. Sending it again in %.1f s (attempt %d of %d), as "
+        "the vendor advises: it may be charged twice. submit_policy='safe' would stop here",
+        error,
+        pause,
+        attempt + 1,
+        defaults.ATTEMPTS,
+    )
+
+
+def upload(call: Call[UploadTicket], media: Media, log: AnyLogger, *, jitter: Jitter) -> Flow[str]:
     """Upload a file. Free; for the synchronous transport only.
 
     :param call: From :func:`~seedance_provider.api.calls.request_upload`.
     :param media: The file.
     :param log: Told of each failed attempt.
+    :param jitter: Spreads the pauses.
     :return: The file's public URL.
     :raises SeedanceError: any row of the error table.
     """
@@ -175,127 +161,232 @@ def upload(call: calls.Call[calls.UploadTicket], media: Media, log: AnyLogger) -
         if reply.status == 403:
             raise SeedanceServerError(f"The signed URL refused the file ({errors.excerpt(reply)}); it may have expired")
         if not 200 <= reply.status < 300:
-            raise errors.error_of(reply, spends=False)
+            raise errors.error_of(reply)
         return ticket.url
 
-    return _repeated(attempt, log, policy.ATTEMPTS, None)
+    return _repeated(attempt, log, jitter, defaults.ATTEMPTS)
 
 
-def _repeated(start: Callable[[], Flow[T]], log: AnyLogger, attempts: int, seedance_task_id: str | None) -> Flow[T]:
-    for attempt in range(1, attempts + 1):
-        try:
-            return (yield from start())
-        except _PASSING as error:
-            error.seedance_task_id = seedance_task_id
-            if attempt == attempts:
-                raise
-            pause = max(policy.backoff(attempt, random.random()), _asked_to_wait(error))
-            log.warning("%s. Asking again in %.1f s", error, pause)
-        yield Sleep(pause, brief=True)
-    raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def get(seedance_task_id: str, log: AnyLogger, *, attempts: int = policy.ATTEMPTS) -> Flow[TaskRecord]:
+def get(
+    seedance_task_id: str, log: AnyLogger, *, jitter: Jitter, attempts: int = defaults.ATTEMPTS
+) -> Flow[TaskRecord]:
     """Read one task's record. Free.
 
     :param seedance_task_id: The task's id.
     :param log: Told of each failed attempt.
+    :param jitter: Spreads the pauses.
     :param attempts: Requests in all. Default 3.
     :return: The record, whatever its status.
     :raises SeedanceError: any row of the error table; carries the id.
     """
     call = calls.get_task(seedance_task_id)
-    record = yield from repeat(call, log, attempts=attempts, seedance_task_id=seedance_task_id)
+    try:
+        record = yield from _repeated(lambda: _exchange(call), log, jitter, attempts)
+    except SeedanceError as error:
+        error.seedance_task_id = seedance_task_id
+        raise
     return parse_task(record, seedance_task_id=seedance_task_id)
 
 
-def wait(
-    seedance_task_id: str,
-    *,
-    poll_interval: float | None,
-    started_at: float,
-    deadline: float,
-    clock: Callable[[], float],
-    log: AnyLogger,
-    look_first: bool = True,
-    last_status: str | None = None,
-) -> Flow[TaskRecord]:
-    """Look at a task until it succeeds. Free; a look that fails never loses the task.
+def _repeated(start: Callable[[], Flow[T]], log: AnyLogger, jitter: Jitter, attempts: int) -> Flow[T]:
+    for attempt in range(1, attempts + 1):
+        try:
+            return (yield from start())
+        except SeedanceError as error:
+            if attempt == attempts or not error.transient:
+                raise
+            pause = max(schedule.backoff(attempt, jitter()), _asked_to_wait(error))
+            log.warning("%s. Attempt %d of %d in %.1f s", error, attempt + 1, attempts, pause)
+        yield Sleep(pause)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+@dataclass(slots=True)
+class Watch:
+    """A wait for one task: what it is given, and what is known so far.
 
     :param seedance_task_id: The task's id.
-    :param poll_interval: Seconds between looks, obeyed exactly; None follows the adaptive schedule.
+    :param poll_interval: Seconds between polls, fixed; None adapts to the task's age and its model's usual time.
     :param started_at: When waiting began, epoch seconds; graces and the schedule count from here.
-    :param deadline: When to give up, epoch seconds. One look is taken at the deadline itself.
-    :param clock: The time, epoch seconds.
-    :param log: Told of each change of status and of each look that failed.
-    :param look_first: False to start with a jittered pause: after a first look elsewhere, or when many waiters start.
-    :param last_status: The status already logged, if any.
-    :return: The record of a success with at least one output.
+    :param deadline: When to give up, epoch seconds. One poll is made at the deadline itself.
+    :param clock: The time.
+    :param jitter: Spreads the polls of many.
+    :param log: Told of each change of status and of each poll that failed.
+    :param last_status: The status that is already in the log, if any.
+    :param alive: Whether the task was seen to exist: no single answer ends the wait for one that was.
+    :param urgent: Tells whether somebody waits for the slot that the task's end frees.
+    :param pause: Seconds until the next poll is due; set by each poll.
+    """
+
+    seedance_task_id: str
+    poll_interval: float | None
+    started_at: float
+    deadline: float
+    clock: Clock
+    jitter: Jitter
+    log: AnyLogger
+    last_status: str | None = None
+    alive: bool = False
+    urgent: Callable[[], bool] = lambda: False
+    pause: float = 0.0
+    _call: Call[Mapping[str, Any]] = field(init=False, repr=False)
+    _send: Send = field(init=False, repr=False)
+    _usual_seconds: float | None = field(default=None, init=False)
+    _failures: int = field(default=0, init=False)
+    _problem: SeedanceError | None = field(default=None, init=False)
+    _denials: int = field(default=0, init=False)
+    _denied_since: float = field(default=0.0, init=False)
+    _missing_since: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._call = calls.get_task(self.seedance_task_id)
+        self._send = Send(self._call.request, self.deadline)
+
+    @property
+    def in_grace(self) -> bool:
+        """Whether the last answer is one that a later poll may take back."""
+        return self._denials > 0 or self._missing_since is not None
+
+    def next_poll(self) -> float:
+        """Seconds until the next poll of a running task."""
+        return schedule.poll_delay(
+            self.clock() - self.started_at,
+            self.poll_interval,
+            self.jitter(),
+            usual_seconds=self._usual_seconds,
+            urgent=self.poll_interval is None and self.urgent(),
+        )
+
+    def saw(self, members: Mapping[str, Any]) -> TaskRecord | None:
+        """Take an answer.
+
+        :return: The record of a success with output; None if the task still runs, or its output is missing.
+        :raises SeedanceTaskFailedError: if it failed, or its output stays missing.
+        """
+        if not self.alive or self._usual_seconds is None:
+            self._usual_seconds = catalog.usual_seconds(members.get("model"))
+        self.alive = True
+        self._failures = self._denials = 0
+        self._problem = None
+        status, word = read_status(members)
+        if word != self.last_status:
+            _log_status(self.log, self.seedance_task_id, word, self.clock() - self.started_at)
+            self.last_status = word
+        if not status.is_terminal:
+            self._missing_since = None
+            self.pause = self.next_poll()
+            return None
+        record = parse_task(members, seedance_task_id=self.seedance_task_id)
+        if record.failure is not None:
+            raise task_failed(record)
+        if record.outputs:
+            return record
+        now = self.clock()
+        if self._missing_since is None:
+            self._missing_since = now
+        # At the deadline too: it is not a task that still runs.
+        if now >= min(self._missing_since + defaults.OUTPUT_GRACE, self.deadline):
+            raise _output_missing(record, now - self._missing_since)
+        self.pause = defaults.OUTPUT_GRACE_INTERVAL
+        return None
+
+    def failed(self, error: SeedanceError) -> None:
+        """Take a poll that failed.
+
+        :raises SeedanceError: the error, if it ends the wait.
+        """
+        now = self.clock()
+        error.seedance_task_id = self.seedance_task_id
+        if self.alive:
+            error.charged = "yes"
+            self._count_denial(error, now)
+        elif not error.transient and not (
+            # A record may not be readable at once after its creation (contract 12.3).
+            isinstance(error, SeedanceTaskNotFoundError) and now - self.started_at <= defaults.NOT_FOUND_GRACE
+        ):
+            raise error
+        self._failures += 1
+        self._problem = error
+        self.pause = max(schedule.backoff(self._failures, self.jitter()), _asked_to_wait(error), self.next_poll())
+        self.log.warning(
+            "Polling failed; retrying in %.0f s (task %s is unaffected): %s", self.pause, self.seedance_task_id, error
+        )
+
+    def _count_denial(self, error: SeedanceError, now: float) -> None:
+        if not error.denial:
+            self._denials = 0
+            return
+        if not self._denials:
+            self._denied_since = now
+        self._denials += 1
+        if self._denials >= defaults.DENIALS and now - self._denied_since >= defaults.DENIAL_SECONDS:
+            raise error
+
+    def timed_out(self) -> SeedanceTaskTimeoutError:
+        """The error of a deadline that passed."""
+        state = f"it was still {self.last_status!r}" if self.last_status else "no answer named a status"
+        if self._problem is not None:
+            state = f"the last poll failed: {self._problem}"
+        return timed_out(self.seedance_task_id, round(self.deadline - self.started_at, 1), state)
+
+
+def poll(watch: Watch) -> Flow[TaskRecord | None]:
+    """Poll a task once, with all graces that one poll has. Free.
+
+    Several requests are sent where one answer is not enough: a success without output, a task seen alive that is
+    denied, and credits that the vendor settles after the end.
+
+    :param watch: The wait; its ``pause`` then says when the next poll is due.
+    :return: The record of a success with output; None if the task still runs.
     :raises SeedanceTaskFailedError: if the task failed, or succeeded without output.
     :raises SeedanceTaskTimeoutError: if it still runs at the deadline.
-    :raises SeedanceError: for an answer that trying again cannot change (400, 401, 402, 403, 404); carries the id.
+    :raises SeedanceError: for an answer that polling again cannot change; carries the id.
     """
-    call = calls.get_task(seedance_task_id)
-    send = Send(call.request, deadline)
-    failures = 0
-    problem: SeedanceError | None = None
-    record: Mapping[str, Any] | None
-    missing_output_since: float | None = None
-    if not look_first:
-        now = clock()
-        # Some part of the interval, so that those who start together do not look together. After that a fixed interval
-        # is exact.
-        pause = policy.poll_delay(now - started_at, poll_interval, random.random()) * random.random()
-        yield Sleep(max(min(pause, deadline - now), 0.0))
     while True:
-        brief = False
-        pause = 0.0
         try:
-            record = yield from _exchange(call, send)
-        except _PASSING_OR_NOT_FOUND as error:
-            if isinstance(error, SeedanceTaskNotFoundError) and clock() - started_at > policy.NOT_FOUND_GRACE:
-                raise
-            failures += 1
-            problem = error
-            pause = max(policy.backoff(failures, random.random()), _asked_to_wait(error))
-            log.warning(
-                "Looking at task %s failed, it is not lost and is looked at again: %s",
-                seedance_task_id,
-                str(error).removeprefix(f"task {seedance_task_id}: "),
-            )
+            record = watch.saw((yield from _exchange(watch._call, watch._send)))
+        except SeedanceTaskFailedError:
+            raise
+        except SeedanceError as error:
+            watch.failed(error)
         else:
-            failures = 0
-            problem = None
-            status, word = read_status(record)
-            if word != last_status:
-                _log_change(log, seedance_task_id, last_status, word, clock() - started_at)
-                last_status = word
-            if status.is_terminal:
-                result = _ended(parse_task(record, seedance_task_id=seedance_task_id))
-                if result is not None:
-                    return (yield from _settled(call, result, log))
-                brief = True
-                pause = policy.OUTPUT_GRACE_INTERVAL
-                if missing_output_since is None:
-                    missing_output_since = clock()
-                # At the deadline too: it is not a task that still runs.
-                if clock() >= min(missing_output_since + policy.OUTPUT_GRACE, deadline):
-                    raise _output_missing(record, seedance_task_id, clock() - missing_output_since)
-        now = clock()
-        if now >= deadline:
-            raise _timed_out(seedance_task_id, last_status, round(deadline - started_at, 1), problem) from problem
-        if not brief:
-            pause = max(pause, policy.poll_delay(now - started_at, poll_interval, random.random()))
-        record = None  # thousands sleep now, and none needs its last answer
-        yield Sleep(min(pause, deadline - now), brief, last_status)
+            if record is not None:
+                return (yield from _settled(watch, record))
+        now = watch.clock()
+        if now >= watch.deadline:
+            raise watch.timed_out() from watch._problem
+        watch.pause = min(watch.pause, watch.deadline - now)
+        if not watch.in_grace:
+            return None
+        yield Sleep(watch.pause)
 
 
-def _log_change(log: AnyLogger, seedance_task_id: str, before: str | None, now: str | None, age: float) -> None:
+def wait(watch: Watch, *, poll_first: bool = True) -> Flow[TaskRecord]:
+    """Poll a task until it succeeds. Free; a poll that fails never loses the task.
+
+    :param watch: The wait.
+    :param poll_first: False to start with a jittered pause: after a first poll elsewhere, or when many waiters start.
+    :return: The record of a success with at least one output.
+    :raises SeedanceError: what :func:`poll` raises.
+    """
+    if not poll_first:
+        # Some part of the interval, so that those who start together do not poll together. After that a fixed interval
+        # is exact.
+        first = watch.next_poll() * watch.jitter()
+        yield Sleep(max(min(first, watch.deadline - watch.clock()), 0.0))
+    while True:
+        record = yield from poll(watch)
+        if record is not None:
+            return record
+        yield Sleep(watch.pause)
+
+
+def _log_status(log: AnyLogger, seedance_task_id: str, word: str | None, age: float) -> None:
     # A function of its own: Airflow's logger looks at its caller's frame, which a sleeping wait would then keep.
-    log.info("Task %s: %s -> %s after %.0f s", seedance_task_id, before or "created", now, age)
+    log.info("Status %s after %.0f s of waiting (task %s)", word or "unknown", max(age, 0), seedance_task_id)
 
 
-def _exchange(call: calls.Call[T], send: Send | None = None) -> Flow[T]:
+def _exchange(call: Call[T], send: Send | None = None) -> Flow[T]:
     """Send a call that is safe to repeat; a key that was rotated meanwhile is picked up once."""
     send = send or Send(call.request)
     try:
@@ -310,52 +401,55 @@ def _asked_to_wait(error: SeedanceError) -> float:
     return getattr(error, "retry_after", None) or 0.0
 
 
-def _ended(record: TaskRecord) -> TaskRecord | None:
-    """Return a success, raise a failure; None for a success whose output is still missing."""
-    if record.failure is not None:
-        code = f" with code {record.failure.code}" if record.failure.code else ""
-        raise SeedanceTaskFailedError(
-            f"Task {record.seedance_task_id} failed{code}: {record.failure.message.rstrip('.')}. It never recovers; "
-            "the vendor refunds failed tasks. Change the inputs, then create a new one",
-            code=record.failure.code,
-            message=record.failure.message,
-            record=record,
-            seedance_task_id=record.seedance_task_id,
-        )
-    return record if record.outputs else None
-
-
-def _settled(call: calls.Call[Mapping[str, Any]], record: TaskRecord, log: AnyLogger) -> Flow[TaskRecord]:
+def _settled(watch: Watch, record: TaskRecord) -> Flow[TaskRecord]:
     """Read the credits once more where the vendor settles them after success (contract 4.3)."""
-    if not (record.model or "").startswith(policy.SETTLED_LATER_PREFIX):
+    if not catalog.settles_later(record.model) or watch.clock() + defaults.SETTLEMENT_DELAY > watch.deadline:
         return record
-    yield Sleep(policy.SETTLEMENT_DELAY, brief=True)
+    yield Sleep(defaults.SETTLEMENT_DELAY)
     try:
-        again = parse_task((yield from _exchange(call)), seedance_task_id=record.seedance_task_id)
+        again = parse_task((yield from _exchange(watch._call, watch._send)), seedance_task_id=record.seedance_task_id)
     except SeedanceError as error:
-        log.warning("The settled credits of task %s could not be read: %s", record.seedance_task_id, error)
+        watch.log.warning(
+            "The settled credits could not be read (task %s is unaffected): %s", record.seedance_task_id, error
+        )
         return record
-    return record if again.credits_used is None else record.model_copy(update={"credits_used": again.credits_used})
+    if again.credits_used is None or again.status is not TaskStatus.SUCCESS:
+        return record
+    return record.model_copy(update={"credits_used": again.credits_used})
 
 
-def _output_missing(record: Mapping[str, Any], seedance_task_id: str, seconds: float) -> SeedanceOutputMissingError:
-    return SeedanceOutputMissingError(
-        f"Task {seedance_task_id} says success but lists no usable URL, and has done so for {seconds:.0f} s. It was "
-        f"paid for: look again later with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}), or ask "
-        "the vendor's support with this id",
-        record=parse_task(record, seedance_task_id=seedance_task_id),
-        seedance_task_id=seedance_task_id,
+def task_failed(record: TaskRecord) -> SeedanceTaskFailedError:
+    """The error of a generation that ended as ``fail``."""
+    assert record.failure is not None  # noqa: S101 - a failed record has one
+    code = f" (code {record.failure.code})" if record.failure.code else ""
+    return SeedanceTaskFailedError(
+        f"Generation failed: {record.failure.message.rstrip('.')}{code}. The vendor refunds failed tasks; change the "
+        f"inputs, then submit again (task {record.seedance_task_id})",
+        code=record.failure.code,
+        message=record.failure.message,
+        record=record,
+        seedance_task_id=record.seedance_task_id,
     )
 
 
-def _timed_out(
-    seedance_task_id: str, last_status: str | None, timeout: float, problem: SeedanceError | None
-) -> SeedanceTaskTimeoutError:
-    state = f"it was still {last_status!r}" if last_status else "no answer named a status"
-    if problem is not None:
-        state = f"the last look failed: {problem}"
+def _output_missing(record: TaskRecord, seconds: float) -> SeedanceOutputMissingError:
+    return SeedanceOutputMissingError(
+        f"Success without a usable URL, for {seconds:.0f} s. The task is charged: collect it later with "
+        f"{collect_with(record.seedance_task_id)}, or ask the vendor's support",
+        record=record,
+        seedance_task_id=record.seedance_task_id,
+    )
+
+
+def timed_out(seedance_task_id: str, timeout: float, state: str) -> SeedanceTaskTimeoutError:
+    """The error of a deadline that passed.
+
+    :param seedance_task_id: The task's id.
+    :param timeout: Seconds that were waited.
+    :param state: What was known of the task, as part of a sentence.
+    """
     return SeedanceTaskTimeoutError(
-        f"Task {seedance_task_id} did not end within {timeout:g} s; {state}. It goes on and is billed when it ends: "
-        f"wait for it again with SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}) and a longer timeout",
+        f"Not ended within {timeout:g} s; {state}. The task keeps running and will be billed: clear this task to keep "
+        f"waiting, free, or collect it with {collect_with(seedance_task_id)} and a longer timeout",
         seedance_task_id=seedance_task_id,
     )

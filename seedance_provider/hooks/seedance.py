@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-import os
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 
-from seedance_provider.config import (
-    CONN_TYPE,
-    DEFAULT_CONN_ID,
-    default_poll_interval,
-    default_wait_timeout,
-    parse_submit_policy,
+from seedance_provider import defaults
+from seedance_provider.api import calls, flows
+from seedance_provider.config import default_poll_interval, default_wait_timeout, parse_submit_policy, seconds_of
+from seedance_provider.connection import SeedanceSettings, read_settings
+from seedance_provider.exceptions import (
+    SeedanceInvalidRequestError,
+    SeedancePermissionError,
+    SeedanceTaskNotFoundError,
+    SeedanceTransportError,
 )
-from seedance_provider.connection import SeedanceSettings
+from seedance_provider.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
+from seedance_provider.hooks.media import MediaFile
+from seedance_provider.transport.sync import SyncTransport
+from seedance_provider.transport.throttle import Throttle, throttled
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    from seedance_provider.api.flows import Flow, Sleep
-    from seedance_provider.api.models import TaskRecord
-    from seedance_provider.api.policy import SubmitPolicy
+    from seedance_provider.api.messages import Flow
+    from seedance_provider.api.records import TaskRecord
+    from seedance_provider.config import SubmitPolicy
 
 T = TypeVar("T")
+_NO_TASK = "airflow-connection-test"
 
 
 class SeedanceHook(BaseHook):
@@ -38,17 +48,17 @@ class SeedanceHook(BaseHook):
     ``safe``), ``requests_per_minute``, ``allow_insecure_http``.
 
     :param seedance_conn_id: The connection's id. Default ``seedance_default``.
-    :param submit_policy: ``vendor`` or ``safe``: whether a createTask of unknown fate is sent again. Default: what the
+    :param submit_policy: ``vendor`` or ``safe``: whether a createTask of unknown outcome is sent again. Default: what the
         connection says.
     """
 
     conn_name_attr = "seedance_conn_id"
-    default_conn_name = DEFAULT_CONN_ID
-    conn_type = CONN_TYPE
+    default_conn_name = defaults.DEFAULT_CONN_ID
+    conn_type = defaults.CONN_TYPE
     hook_name = "Seedance"
 
     def __init__(
-        self, seedance_conn_id: str = DEFAULT_CONN_ID, *, submit_policy: str | None = None, **kwargs: Any
+        self, seedance_conn_id: str = defaults.DEFAULT_CONN_ID, *, submit_policy: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.seedance_conn_id = seedance_conn_id
@@ -57,17 +67,14 @@ class SeedanceHook(BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """The connection form up to Airflow 3.1; later versions read the provider's metadata instead."""
-        from seedance_provider.get_provider_info import UI_FIELD_BEHAVIOUR
-
         return {key.replace("-", "_"): value for key, value in UI_FIELD_BEHAVIOUR.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """The form's fields of the extra up to Airflow 3.1; later versions read the provider's metadata instead."""
+        # Only the webserver of these versions has wtforms.
         from wtforms import BooleanField, IntegerField, StringField
         from wtforms.validators import Optional
-
-        from seedance_provider.get_provider_info import CONN_FIELDS
 
         fields = {"boolean": BooleanField, "integer": IntegerField, "string": StringField}
         return {
@@ -87,12 +94,11 @@ class SeedanceHook(BaseHook):
         return self._read_settings()
 
     def _read_settings(self) -> SeedanceSettings:
-        from airflow.providers.common.compat.sdk import mask_secret
+        return read_settings(self.seedance_conn_id)
 
-        connection = self.get_connection(self.seedance_conn_id)
-        settings = SeedanceSettings.from_connection(self.seedance_conn_id, connection, connection.extra_dejson)
-        mask_secret(settings.api_key)
-        return settings
+    @cached_property
+    def _throttle(self) -> Throttle:
+        return Throttle(self.settings.requests_per_minute)
 
     @property
     def effective_submit_policy(self) -> SubmitPolicy:
@@ -103,32 +109,47 @@ class SeedanceHook(BaseHook):
         """Return the settings: the API keeps no connection open."""
         return self.settings
 
-    def run(self, flow: Flow[T], sleep: Callable[[Sleep], None] | None = None) -> T:
-        """Execute a flow on this connection.
+    def run(self, flow: Flow[T]) -> T:
+        """Execute a flow on this connection, blocking.
 
         :param flow: From :mod:`seedance_provider.api.flows`.
-        :param sleep: Carries out its pauses. Default: blocks.
         :return: The flow's result.
+        :raises SeedanceError: what the flow raises.
         """
-        from seedance_provider.transport.sync import SyncTransport
+        transport = SyncTransport(self.settings, self._read_settings)
+        return transport.drive(throttled(flow, self._throttle, log=self.log))
 
-        return SyncTransport(self.settings, self._read_settings, self.log).drive(flow, sleep)
-
-    def create_task(self, model: str, inputs: Mapping[str, Any], *, callback_url: str | None = None) -> str:
+    def create_task(
+        self,
+        model: str,
+        inputs: Mapping[str, Any],
+        *,
+        callback_url: str | None = None,
+        unknown: int = 0,
+        remember: Callable[[int], None] = lambda unknown: None,
+    ) -> str:
         """Submit a task. Costs credits as soon as the API accepts it; it cannot be cancelled.
 
         :param model: The model id, such as ``seedance-20``.
         :param inputs: The model's inputs, such as ``{"prompt": "A sunset", "duration": 5}``.
         :param callback_url: Where the vendor posts the outcome. Default: nowhere.
+        :param unknown: How many createTasks of unknown outcome were sent for this video before. Default 0.
+        :param remember: Told of each createTask before it is sent; see :func:`~seedance_provider.api.flows.submit`.
         :return: The taskId.
         :raises SeedanceSubmitUncertainError: if a task may exist whose id is unknown.
         :raises SeedanceConcurrencyLimitError: if the account has no free slot; nothing was charged.
         :raises SeedanceError: any other row of the error table.
         """
-        from seedance_provider.api import calls, flows
-
-        call = calls.create_task(model, inputs, callback_url)
-        return self.run(flows.submit(call, self.effective_submit_policy, self.log))
+        return self.run(
+            flows.submit(
+                calls.create_task(model, inputs, callback_url),
+                self.effective_submit_policy,
+                self.log,
+                jitter=random.random,
+                unknown=unknown,
+                remember=remember,
+            )
+        )
 
     def get_task(self, seedance_task_id: str) -> TaskRecord:
         """Read a task's record, whatever its status. Free; tried up to three times.
@@ -137,9 +158,19 @@ class SeedanceHook(BaseHook):
         :return: The record.
         :raises SeedanceError: any row of the error table.
         """
-        from seedance_provider.api import flows
+        return self.run(flows.get(seedance_task_id, self.log, jitter=random.random))
 
-        return self.run(flows.get(seedance_task_id, self.log))
+    def watch(
+        self, seedance_task_id: str, *, poll_interval: float | None, started_at: float, deadline: float
+    ) -> flows.Watch:
+        """Make a wait for :func:`~seedance_provider.api.flows.poll` on this machine's clock.
+
+        :param seedance_task_id: The task's id.
+        :param poll_interval: Seconds between polls, fixed; None adapts.
+        :param started_at: When waiting began, epoch seconds.
+        :param deadline: When to give up, epoch seconds.
+        """
+        return flows.Watch(seedance_task_id, poll_interval, started_at, deadline, time.time, random.random, self.log)
 
     def wait_for_task(
         self,
@@ -148,46 +179,39 @@ class SeedanceHook(BaseHook):
         poll_interval: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
     ) -> TaskRecord:
-        """Wait until a task succeeds, blocking. Free; a failed look never loses the task.
+        """Wait until a task succeeds, blocking. Free; a poll that fails never loses the task.
 
         :param seedance_task_id: The task's id.
-        :param poll_interval: Seconds between looks. Default: Airflow's ``[seedance] poll_interval``, else adaptive.
+        :param poll_interval: Seconds between polls. Default: Airflow's ``[seedance] poll_interval``, else adaptive.
         :param timeout: Seconds to wait. Default: Airflow's ``[seedance] timeout``, else 1800.
         :return: The record of the success, with at least one output.
         :raises SeedanceTaskFailedError: if it failed.
         :raises SeedanceTaskTimeoutError: if it still runs after ``timeout``.
         :raises SeedanceError: any other row of the error table.
         """
-        from seedance_provider.api import flows
-        from seedance_provider.api.policy import seconds_of
-
-        started_at = time.time()
-        return self.run(
-            flows.wait(
-                seedance_task_id,
-                poll_interval=seconds_of("poll_interval", poll_interval) or default_poll_interval(),
-                started_at=started_at,
-                deadline=started_at + (seconds_of("timeout", timeout) or default_wait_timeout()),
-                clock=time.time,
-                log=self.log,
-            )
+        now = time.time()
+        watch = self.watch(
+            seedance_task_id,
+            poll_interval=seconds_of("poll_interval", poll_interval) or default_poll_interval(),
+            started_at=now,
+            deadline=now + (seconds_of("timeout", timeout) or default_wait_timeout()),
         )
+        return self.run(flows.wait(watch))
 
     def upload(self, path: str | os.PathLike[str] | ObjectStoragePath) -> str:
-        """Upload a file so that the vendor can fetch it. Free; the file vanishes after 24 hours (contract 6).
+        """Upload a media file so that the vendor can fetch it. Free; the file vanishes after 24 hours (contract 6).
 
         The bytes are streamed to a signed URL, which does not get the API key.
 
         :param path: A local path, an ``ObjectStoragePath``, or the URL of an object such as ``s3://bucket/cat.png``.
         :return: The public URL, for ``imageUrls``, ``videoUrls`` or ``audioUrls``.
-        :raises SeedanceInvalidRequestError: if there is no such file, or it is empty.
+        :raises SeedanceInvalidRequestError: if there is no such file, it is empty, or its bytes are not those of an
+            image, a video or audio.
         :raises SeedanceError: any other row of the error table.
         """
-        from seedance_provider.api import calls, flows
-        from seedance_provider.uploads import Media
-
-        media = Media(path)
-        url = self.run(flows.upload(calls.request_upload(media.name, media.content_type), media, self.log))
+        media = MediaFile(path)
+        call = calls.request_upload(media.name, media.content_type)
+        url = self.run(flows.upload(call, media, self.log, jitter=random.random))
         self.log.info(
             "Uploaded %s (%d bytes) to %s; it stays for 24 hours", media.name, media.size, url.partition("?")[0]
         )
@@ -198,32 +222,26 @@ class SeedanceHook(BaseHook):
 
         :return: Whether it is, and a sentence for the user without the key in it.
         """
-        from airflow.providers.common.compat.sdk import AirflowException
-
-        from seedance_provider import exceptions
-        from seedance_provider.api import flows
-
-        no_task = "airflow-connection-test"
 
         def text_of(error: Exception) -> str:
-            return str(error).removeprefix(f"task {no_task}: ")  # the user asked about no task
+            return str(error).replace(f" (task {_NO_TASK})", "")  # the user asked about no task
 
         try:
             where = self.settings.base_url
             # One attempt: somebody is waiting in front of the form.
-            self.run(flows.get(no_task, self.log, attempts=1))
-        except (exceptions.SeedanceTaskNotFoundError, exceptions.SeedanceInvalidRequestError) as error:
+            self.run(flows.get(_NO_TASK, self.log, jitter=random.random, attempts=1))
+        except (SeedanceTaskNotFoundError, SeedanceInvalidRequestError) as error:
             # Both mean that the API judged the id, which it does after the key; without JSON it was not the API.
-            if error.status_code in (400, 404) and error.message != str(error):
+            if error.denial or (error.status_code == 400 and error.message != str(error)):
                 return True, f"The API key is accepted by {where}"
             return False, f"No Seedance API at {where}: {text_of(error)}"
-        except exceptions.SeedancePermissionError as error:
+        except SeedancePermissionError as error:
             # The error's own text takes the task for one of another account.
             return False, (
-                f"Seedance denied access: {error.status_code} {error.message!r}. Ask the vendor's support to enable "
-                "API access for this account"
+                f"Access denied: {error.status_code} {error.message!r}. Ask the vendor's support to enable API access "
+                "for this account"
             )
-        except exceptions.SeedanceTransportError as error:
+        except SeedanceTransportError as error:
             return False, f"Seedance cannot be reached: {error}"
         except AirflowException as error:
             return False, text_of(error)

@@ -1,0 +1,88 @@
+"""Every default and limit of this provider, with its reason. Imports nothing, so that anything may import it."""
+
+from __future__ import annotations
+
+CONN_TYPE = "seedance"
+DEFAULT_CONN_ID = "seedance_default"
+CONFIG_SECTION = "seedance"
+DEFAULT_MODEL = "seedance-20"
+
+DEFAULT_BASE_URL = "https://seedance2-pro.com"
+API_PATH = "/api/v1"
+DEFAULT_SUBMIT_POLICY = "vendor"
+"""The vendor's own retry table (the seed document)."""
+
+# One exchange.
+
+DEFAULT_CONNECT_TIMEOUT = 10.0
+DEFAULT_READ_TIMEOUT = 60.0
+"""Seconds for a whole answer, its headers and its body: a server that sends a byte a second must not hold a worker."""
+MAX_TIMEOUT = 3600.0
+"""Seconds. Longer timeouts of a connection do not fit into every clock on the way, and help nobody."""
+UPLOAD_BYTES_PER_SECOND = 64 * 1024
+"""The slowest upload that is waited for, beyond the read timeout."""
+MAX_BODY = 1024 * 1024
+"""Bytes read of an answer; records have a few hundred."""
+
+# What is read of the vendor's.
+
+MAX_TEXT = 1000
+"""Characters kept of a text of the vendor's: enough to read, small enough for XCom."""
+MAX_TASK_ID = 255
+"""Characters of a taskId; real ones have about thirty (contract 3.1)."""
+MAX_URL = 4096
+"""Characters of a URL; signed ones have about a thousand."""
+MAX_OUTPUTS = 16
+"""Outputs of one task; real ones have up to four (contract 4.3)."""
+MAX_PROBLEMS = 20
+"""How many of a 400's ``errors`` are read."""
+
+# Trying again.
+
+ATTEMPTS = 3
+"""Requests in all for one createTask or one get_task: the vendor's own retry rule (the seed document)."""
+MAX_UNKNOWN_OUTCOMES = 3
+"""createTasks of unknown outcome for one wanted video, over resends, slot rounds and retries of Airflow together."""
+BACKOFF_BASE = 1.0
+BACKOFF_CAP = 60.0
+RETRY_AFTER_CAP = 300.0
+
+# Waiting for a task.
+
+DEFAULT_WAIT_TIMEOUT = 30 * 60.0
+"""Seconds from the start of waiting to the deadline. The seed's 300 s is too short for today's models
+(contract 8)."""
+MAX_SECONDS = 366 * 24 * 3600.0
+"""The longest duration that can be given: longer ones do not fit into a date."""
+NOT_FOUND_GRACE = 30.0
+"""Seconds after the start of waiting in which a 404 is taken for a record that is not readable yet
+(contract 12.3)."""
+DENIALS = 3
+"""Polls in a row that 401, 403 or 404 must answer before they end the wait for a task that was seen alive."""
+DENIAL_SECONDS = 120.0
+"""The least time between the first and the last of those polls."""
+OUTPUT_GRACE = 60.0
+"""Seconds for which a ``success`` without output is polled on (contract 12.1, 6)."""
+OUTPUT_GRACE_INTERVAL = 5.0
+SETTLEMENT_DELAY = 5.0
+"""Seconds after success at which the credits of some models are read again: the vendor settles them then
+(contract 2.5, 4.3)."""
+BACKSTOP_SECONDS = 120
+"""How much later than the deadline Airflow itself ends a deferral whose triggerer is gone: the trigger, which names
+the task, comes first."""
+RESUME_SECONDS = 10.0
+"""How long after a deferral a trigger fires at the earliest. Airflow's scheduler takes a task instance that is resumed
+before it has noted the deferral for one that was killed, and fails it (apache/airflow issue 66374); 4.5 s were too
+short on a busy machine."""
+CONNECTION_REUSE_SECONDS = 1.0
+"""For how long one lookup of a connection serves all triggers that start: Airflow answers one at a time, and a
+triggerer that comes back starts thousands at once."""
+
+# Waiting for a slot.
+
+DEFAULT_SLOT_TIMEOUT = 6 * 3600.0
+"""Seconds to wait for a free slot: a thousand 3-minute videos on an account of 5 slots take ten hours."""
+DEFAULT_SLOT_POLL_INTERVAL = 30.0
+
+UPLOAD_REUSE_SECONDS = 20 * 3600.0
+"""For how long an upload is used again. The vendor deletes uploads after 24 hours (contract 6)."""

@@ -1,0 +1,146 @@
+"""What a task instance wants of Seedance, apart from Airflow's operators."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from seedance_provider.api import validation
+from seedance_provider.events import ResumeState
+from seedance_provider.exceptions import SeedanceInvalidRequestError, invalid_inputs
+from seedance_provider.execution.ledger import Receipts
+from seedance_provider.execution.receipts import Receipt, Stamp, fingerprint
+from seedance_provider.hooks.seedance import SeedanceHook
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from seedance_provider.api.messages import AnyLogger
+
+
+@dataclass
+class Job:
+    """One task instance that submits.
+
+    :param context: Airflow's context.
+    :param log: The task's log.
+    :param task_id: The Airflow task, for messages.
+    :param retries: Its ``retries``.
+    :param model: The model id.
+    :param raw_inputs: The inputs as rendered: a mapping or the text of a JSON object.
+    :param callback_url: Where the vendor posts the outcome, if anywhere.
+    :param seedance_conn_id: The Airflow connection.
+    :param submit_policy: ``vendor`` or ``safe``; None for what the connection says.
+    :param validation: ``strict`` or ``warn``.
+    :param upload_media: Whether files in the inputs are uploaded.
+    :param slot_timeout: Seconds to wait for a slot, for each submission.
+    :param slot_poll_interval: Seconds after which a lone waiter for a slot submits again.
+    :param durable: Whether the submission is remembered.
+    :param deferrable: Whether waiting is done in the triggerer.
+    :param follows: Whether the task instance stays with its task to the end.
+    :param pushes: Whether XCom is pushed.
+    :param state: What was carried over a deferral.
+    """
+
+    context: Context
+    log: AnyLogger
+    task_id: str
+    retries: int
+    model: str
+    raw_inputs: Mapping[str, Any] | str
+    callback_url: str | None
+    seedance_conn_id: str
+    submit_policy: str | None
+    validation: str
+    upload_media: bool
+    slot_timeout: float
+    slot_poll_interval: float
+    durable: bool
+    deferrable: bool
+    follows: bool
+    pushes: bool
+    state: ResumeState = field(default_factory=ResumeState)
+
+    @cached_property
+    def hook(self) -> SeedanceHook:
+        """The connection."""
+        return SeedanceHook(self.seedance_conn_id, submit_policy=self.submit_policy)
+
+    @cached_property
+    def receipts(self) -> Receipts:
+        """What is remembered of this task instance."""
+        return Receipts.of(self.context, durable=self.durable)
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """The inputs, read once.
+
+        :raises SeedanceInvalidRequestError: if they are not a mapping.
+        """
+        return validation.normalise(parse_inputs(self.raw_inputs))
+
+    @cached_property
+    def wanted(self) -> Receipt:
+        """The receipt of a submission that this try has not made yet."""
+        request = fingerprint(
+            self.model, self.inputs, conn_id=self.seedance_conn_id, base_url=self.hook.settings.base_url
+        )
+        return Receipt(request, *self.stamp)
+
+    @cached_property
+    def stamp(self) -> Stamp:
+        """This try."""
+        ti: Any = self.context["ti"]
+        return Stamp(ti.max_tries or 0, ti.try_number or 1, self.retries or 0)
+
+    @property
+    def will_be_retried(self) -> bool:
+        """Whether Airflow retries this try if it fails."""
+        return self.stamp.try_number <= self.stamp.max_tries
+
+    def check(self) -> None:
+        """Check the inputs before anything is sent.
+
+        :raises SeedanceInvalidRequestError: if the vendor would refuse or misread them, under ``strict``.
+        """
+        report = validation.check(self.model, self.inputs, allow_local_media=self.upload_media)
+        for warning in report.warnings:
+            self.log.warning("%s", warning)
+        if report.problems and self.validation == "strict":
+            raise invalid_inputs(self.task_id, report.problems)
+        if report.problems:
+            listed = "; ".join(str(problem) for problem in report.problems)
+            self.log.warning("The inputs look wrong; sent all the same, since validation='warn': %s", listed)
+
+    def push(self, key: str, value: Any) -> None:
+        """Push to XCom what must not fail a task that is charged."""
+        if not self.pushes:
+            return
+        try:
+            self.context["ti"].xcom_push(key=key, value=value)
+        except Exception:
+            self.log.exception("Pushing %s to XCom failed", key)
+
+
+def parse_inputs(inputs: Mapping[str, Any] | str) -> Mapping[str, Any]:
+    """Read the inputs of an operator after rendering: a mapping, or the text of a JSON object.
+
+    :raises SeedanceInvalidRequestError: for anything else.
+    """
+    parsed: Any = inputs
+    if isinstance(inputs, str):
+        try:
+            parsed = json.loads(inputs)
+        except (ValueError, RecursionError) as error:
+            raise SeedanceInvalidRequestError(
+                f"inputs is a string but not JSON ({error}): it must be a dict, a JSON object, or a .json file with "
+                "one. No request was sent"
+            ) from error
+    if not isinstance(parsed, Mapping):
+        raise SeedanceInvalidRequestError(
+            f"inputs is not a mapping ({parsed!r:.100}): it must be a dict or a JSON object. No request was sent"
+        )
+    return parsed

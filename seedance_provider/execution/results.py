@@ -1,0 +1,122 @@
+"""How a wait ends: the log, XCom and metrics of a success and of a failure, alike for every operator and mode."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import Stats
+
+from seedance_provider.exceptions import SeedanceError, SeedanceTaskFailedError, SeedanceTaskTimeoutError
+from seedance_provider.links.seedance import XCOM_RECORD_KEY
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
+
+    from seedance_provider.api.messages import AnyLogger
+    from seedance_provider.api.records import TaskRecord
+    from seedance_provider.exceptions import FailedRecord
+
+log = logging.getLogger(__name__)
+
+XCOM_ERROR_KEY = "seedance_error"
+"""The XCom key that holds what a later task needs of a failure for a summary."""
+
+
+def finish(record: TaskRecord, operator: BaseOperator, context: Context, task_log: AnyLogger) -> list[str]:
+    """End a wait well: say so in the log and push the record.
+
+    :param record: The record of the success.
+    :param operator: The waiting task.
+    :param context: Its context.
+    :param task_log: The task's log.
+    :return: The output URLs.
+    """
+    seconds = record.generation_seconds
+    task_log.info(
+        "Success: %s credits, generated in %s (task %s)",
+        "an unknown number of" if record.credits_used is None else record.credits_used,
+        "an unknown time" if seconds is None else f"{seconds:.0f} s",
+        record.seedance_task_id,
+    )
+    for url in record.urls:
+        # Some are signed: who reads the log must not get access with it.
+        task_log.info("Output: %s", url.partition("?")[0])
+    _push(operator, context, XCOM_RECORD_KEY, record.model_dump(mode="json"), must=True)
+    report("success", record)
+    operator.video_url = record.urls[0]
+    return record.urls
+
+
+@contextmanager
+def reporting_failures(operator: BaseOperator, context: Context) -> Iterator[None]:
+    """Push and count a task that ends in an error; a success is counted where it is finished."""
+    try:
+        yield
+    except SeedanceError as error:
+        if isinstance(error, SeedanceTaskFailedError):
+            report("fail", error.record)
+            if error.record is not None:
+                _push(operator, context, XCOM_RECORD_KEY, error.record.model_dump(mode="json"))
+        elif isinstance(error, SeedanceTaskTimeoutError):
+            report("timeout", None)
+        _push(operator, context, XCOM_ERROR_KEY, summary(error))
+        raise
+
+
+def summary(error: SeedanceError) -> dict[str, Any]:
+    """What a later task needs of a failure: ``type``, ``message``, ``code``, ``status_code``, ``charged``,
+    ``seedance_task_id``.
+    """
+    return {
+        "type": type(error).__name__,
+        "message": error.message,
+        "code": getattr(error, "code", None),
+        "status_code": error.status_code,
+        "charged": error.charged,
+        "seedance_task_id": error.seedance_task_id,
+    }
+
+
+def _push(operator: BaseOperator, context: Context, key: str, value: Any, *, must: bool = False) -> None:
+    if not operator.do_xcom_push:
+        return
+    try:
+        context["ti"].xcom_push(key=key, value=value)
+    except Exception:
+        if must:
+            raise
+        log.exception("Pushing %s to XCom failed", key)
+
+
+Ending = Literal["success", "fail", "timeout"]
+
+
+def report(ending: Ending, record: FailedRecord | None) -> None:
+    """Count one ended task: ``seedance.tasks``, ``seedance.credits_used`` and ``seedance.generation_seconds``.
+
+    :param ending: How it ended.
+    :param record: Its record, if there is one. Credits are counted for a success only: failed tasks are refunded.
+    """
+    try:
+        _report(ending, record)
+    except Exception:
+        # A backend of the user's that fails must not fail a task whose video is paid for.
+        log.exception("The metrics of a task could not be reported")
+
+
+def _report(ending: Ending, record: FailedRecord | None) -> None:
+    tags = {"model": (record and record.model) or "unknown", "outcome": ending}
+    Stats.incr("seedance.tasks", tags=tags)
+    if record is None:
+        return
+    if ending == "success" and record.credits_used is not None and record.credits_used >= 0:
+        # A float where the amount has a fraction, which all backends take: rounding would add up to a wrong bill.
+        used = record.credits_used
+        count = int(used) if used == int(used) else float(used)
+        Stats.incr("seedance.credits_used", count, tags=tags)  # type: ignore[arg-type]
+    if record.generation_seconds is not None:
+        Stats.timing("seedance.generation_seconds", timedelta(seconds=record.generation_seconds), tags=tags)

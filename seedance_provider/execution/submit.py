@@ -1,0 +1,173 @@
+"""Submitting: receipt, createTask, id, so that one wanted video is one createTask wherever that can be decided."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from seedance_provider import defaults
+from seedance_provider.api.flows import CHECK_MANUALLY
+from seedance_provider.api.validation import MEDIA_FIELDS, is_local_media
+from seedance_provider.config import SubmitPolicy
+from seedance_provider.exceptions import (
+    SeedanceConcurrencyLimitError,
+    SeedanceError,
+    SeedanceSubmitUncertainError,
+)
+from seedance_provider.execution import slots
+from seedance_provider.execution.receipts import Decision, Receipt, Stage, decide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from seedance_provider.execution.job import Job
+
+XCOM_TASK_ID_KEY = "seedance_task_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A task that exists.
+
+    :param receipt: Its receipt, with the id.
+    :param seedance_task_id: The id.
+    :param is_earlier: Whether an earlier try submitted it.
+    """
+
+    receipt: Receipt
+    seedance_task_id: str
+    is_earlier: bool = False
+
+    @property
+    def submitted_at(self) -> float:
+        """When it was accepted, epoch seconds."""
+        return self.receipt.submitted_at or time.time()
+
+
+def obtain(job: Job) -> Submission:
+    """Submit the wanted task, or find it if an earlier try did.
+
+    :raises SeedanceSubmitUncertainError: if a task may exist whose id is unknown.
+    :raises SeedanceError: any other row of the error table.
+    :raises TaskDeferred: to wait for a slot.
+    """
+    saved = job.receipts.load()
+    ruling = decide(saved, job.wanted, remembers=job.receipts.remembers, refused=job.state.refused)
+    if ruling.decision is Decision.CONTINUE:
+        assert saved is not None  # noqa: S101 - nothing else can be continued with
+        assert saved.seedance_task_id is not None  # noqa: S101
+        job.log.info("%s", ruling.reason)
+        receipt = saved.written_by(job.stamp)
+        job.receipts.note(receipt)
+        job.push(XCOM_TASK_ID_KEY, receipt.seedance_task_id)
+        return Submission(receipt, saved.seedance_task_id, is_earlier=True)
+    if ruling.decision is Decision.UNCERTAIN and job.hook.effective_submit_policy is SubmitPolicy.SAFE:
+        _note_told(job, saved, ruling.unknown)
+        raise SeedanceSubmitUncertainError(
+            f"{ruling.reason}, so a video may have been charged; submit_policy='safe' does not send it again. "
+            f"{CHECK_MANUALLY}"
+        )
+    if ruling.decision is Decision.UNCERTAIN:
+        job.log.warning("%s. Sending it again, as submit_policy='vendor' says: it may be charged twice", ruling.reason)
+    elif ruling.reason:
+        job.log.warning("%s", ruling.reason)
+    return submit(job, unknown=ruling.unknown)
+
+
+def _note_told(job: Job, saved: Receipt | None, unknown: int) -> None:
+    # Other inputs may be wanted by now: the receipt is of the request whose outcome is unknown.
+    receipt = job.wanted if saved is None else saved.written_by(job.stamp)
+    job.receipts.note(replace(receipt, stage=Stage.INTENT, unknown=unknown, told=True))
+
+
+def submit(job: Job, unknown: int = 0) -> Submission:
+    """Send createTask, with its receipt before and its id after; wait for a slot if there is none.
+
+    :param job: What is wanted.
+    :param unknown: How many createTasks of unknown outcome were sent for this video before.
+    :raises SeedanceError: any row of the error table.
+    :raises TaskDeferred: to wait for a slot.
+    """
+    job.check()
+    base_url = job.hook.settings.base_url
+    while True:
+        inputs = _with_public_media(job) if job.upload_media else job.inputs
+        memory = _Memory(job, unknown)
+        try:
+            seedance_task_id = job.hook.create_task(
+                job.model, inputs, callback_url=job.callback_url, unknown=unknown, remember=memory.remember
+            )
+        except SeedanceConcurrencyLimitError as refusal:
+            unknown = memory.unknown
+            job.state = replace(job.state, refused=not unknown)
+            slots.wait_for_slot(job, refusal)
+            continue
+        except SeedanceError as error:
+            raise _outcome(job, error, memory.unknown) from error
+        break
+    # In this order: a line of log is the quickest memory, the receipt the one that a retry reads.
+    job.log.info("Created task %s with model %s on %s", seedance_task_id, job.model, base_url)
+    receipt = job.wanted.submitted(seedance_task_id, time.time())
+    job.receipts.note(receipt)
+    job.push(XCOM_TASK_ID_KEY, seedance_task_id)
+    return Submission(receipt, seedance_task_id)
+
+
+class _Memory:
+    """Keeps count of the createTasks of unknown outcome, and the receipt in step with it."""
+
+    def __init__(self, job: Job, unknown: int) -> None:
+        self._job = job
+        self.unknown = unknown
+
+    def remember(self, unknown: int) -> None:
+        """Store the count: what comes before a createTask must be stored, what comes after a refusal need not be."""
+        receipt = replace(self._job.wanted, unknown=unknown, stage=Stage.INTENT if unknown else Stage.REFUSED)
+        if unknown > self.unknown:
+            self._job.receipts.save(receipt)
+        else:
+            self._job.receipts.note(receipt)
+        self.unknown = unknown
+
+
+def _outcome(job: Job, error: SeedanceError, unknown: int) -> SeedanceError:
+    """The error to fail with; what a person was told of an unknown outcome is noted."""
+    if error.charged != "unknown":
+        return error
+    if error.retryable and job.will_be_retried and not job.receipts.remembers:
+        # A retry would not know of it, and send as many again.
+        error = SeedanceSubmitUncertainError(str(error), status_code=error.status_code, message=error.message)
+    if not error.retryable:
+        job.receipts.note(replace(job.wanted, unknown=max(unknown, 1), told=True))
+    return error
+
+
+def _with_public_media(job: Job) -> dict[str, Any]:
+    """The inputs with files uploaded; uploads are used again after a wait for a slot, while the vendor keeps them."""
+    if time.time() - job.state.uploaded_at > defaults.UPLOAD_REUSE_SECONDS:
+        job.state = replace(job.state, uploads={}, uploaded_at=time.time())
+    return replace_media(job.inputs, job.hook.upload, job.state.uploads)
+
+
+def replace_media(inputs: Mapping[str, Any], upload: Callable[[Any], str], uploaded: dict[str, str]) -> dict[str, Any]:
+    """Put public URLs in the place of files.
+
+    :param inputs: The inputs; not changed.
+    :param upload: Uploads one file and returns its public URL.
+    :param uploaded: The URLs of files uploaded before, by path; added to.
+    :return: The inputs with every file of the media fields replaced.
+    """
+
+    def public_url(item: Any) -> Any:
+        if not is_local_media(item):
+            return item
+        key = str(item)
+        if key not in uploaded:
+            uploaded[key] = upload(item)
+        return uploaded[key]
+
+    return {
+        name: list(map(public_url, value)) if name in MEDIA_FIELDS and isinstance(value, (list, tuple)) else value
+        for name, value in inputs.items()
+    }

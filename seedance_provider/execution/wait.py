@@ -1,0 +1,282 @@
+"""Waiting for the end of a task: in the triggerer, on the worker, or by one poll at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from seedance_provider import defaults
+from seedance_provider.api import flows
+from seedance_provider.api.failures import may_resubmit_help
+from seedance_provider.config import default_poll_interval, default_wait_timeout
+from seedance_provider.events import ResumeState, TaskEvent
+from seedance_provider.exceptions import (
+    SeedanceError,
+    SeedanceOutputMissingError,
+    SeedanceTaskFailedError,
+)
+from seedance_provider.execution import submit
+from seedance_provider.execution.receipts import Outcome, Stage
+from seedance_provider.execution.results import report
+from seedance_provider.triggers.seedance import SeedanceTaskTrigger
+
+if TYPE_CHECKING:
+    from seedance_provider.api.records import TaskRecord
+    from seedance_provider.execution.job import Job
+    from seedance_provider.execution.submit import Submission
+    from seedance_provider.hooks.seedance import SeedanceHook
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A wait for one task.
+
+    :param hook: The connection.
+    :param seedance_task_id: The task's id.
+    :param poll_interval: Seconds between polls; None for Airflow's ``[seedance] poll_interval``, else adaptive.
+    :param started_at: When waiting began, epoch seconds.
+    :param timeout: Seconds from then to the deadline; None for Airflow's ``[seedance] timeout``.
+    :param alive: Whether the task was seen to exist.
+    """
+
+    hook: SeedanceHook
+    seedance_task_id: str
+    poll_interval: float | None
+    started_at: float
+    timeout: float | None
+    alive: bool = False
+
+    @property
+    def deadline(self) -> float:
+        """When to give up, epoch seconds."""
+        return self.started_at + (self.timeout or default_wait_timeout())
+
+    def watch(self) -> flows.Watch:
+        """The wait as flows take it."""
+        watch = self.hook.watch(
+            self.seedance_task_id,
+            poll_interval=self.poll_interval or default_poll_interval(),
+            started_at=self.started_at,
+            deadline=self.deadline,
+        )
+        watch.alive = self.alive
+        return watch
+
+    def block(self) -> TaskRecord:
+        """Wait on the worker.
+
+        :return: The record of the success.
+        """
+        return self.hook.run(flows.wait(self.watch()))
+
+    def poll(self) -> tuple[TaskRecord | None, flows.Watch]:
+        """Poll once.
+
+        :return: The record of a success, None if the task still runs; and what is known of it then.
+        """
+        watch = self.watch()
+        return self.hook.run(flows.poll(watch)), watch
+
+    def defer(self, watch: flows.Watch, state: ResumeState | None = None) -> NoReturn:
+        """Hand the wait to the triggerer; ``execute_complete`` of the operator gets the event.
+
+        :raises TaskDeferred: always.
+        """
+        raise TaskDeferred(
+            trigger=SeedanceTaskTrigger(
+                self.hook.seedance_conn_id,
+                self.seedance_task_id,
+                watch.poll_interval,
+                watch.deadline,
+                started_at=self.started_at,
+                last_status=watch.last_status,
+                alive=watch.alive,
+                state=(state or ResumeState()).to_json(),
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=max(watch.deadline - time.time(), 0) + defaults.BACKSTOP_SECONDS),
+        )
+
+
+def resumed(event: Any) -> ResumeState:
+    """Read the event of a wait for a slot.
+
+    :param event: The event's payload; None at the start.
+    :return: What was carried over the deferral.
+    :raises SeedanceError: what the wait ended with.
+    """
+    if event is None:
+        return ResumeState()
+    read = TaskEvent.from_json(event)
+    if read.error is not None:
+        raise read.error
+    return read.state
+
+
+def outcome(event: TaskEvent) -> TaskRecord:
+    """Read the end of a wait.
+
+    :return: The record of a success.
+    :raises SeedanceError: what the wait ended with.
+    """
+    if event.error is not None:
+        raise event.error
+    if event.record is None:
+        raise SeedanceError(
+            f"The trigger fired an event of status {event.status!r} where the end of a task was expected"
+        )
+    return event.record
+
+
+def known_task_id(job: Job) -> str | None:
+    """The task that a deferred task instance waits for, after a deferral that ended without an event."""
+    try:
+        saved = job.receipts.load()
+        if saved is not None:
+            return saved.seedance_task_id
+        # XCom is kept over a deferral, other than over a retry.
+        ti: Any = job.context["ti"]
+        pulled = ti.xcom_pull(task_ids=job.task_id, key=submit.XCOM_TASK_ID_KEY, map_indexes=ti.map_index)
+    except Exception:
+        job.log.exception("The task that was waited for is not known here; its id is in the log above")
+        return None
+    return pulled if isinstance(pulled, str) else None
+
+
+def last_poll(hook: SeedanceHook, seedance_task_id: str, reason: str) -> TaskRecord:
+    """Poll once, free, after a deferral that Airflow itself ended: a finished video is not given up.
+
+    :param hook: The connection.
+    :param seedance_task_id: The task's id.
+    :param reason: Why Airflow ended the deferral.
+    :return: The record of a success.
+    :raises SeedanceError: if it still runs, ended otherwise, or could not be polled.
+    """
+    record = hook.get_task(seedance_task_id)
+    if record.failure is not None:
+        raise flows.task_failed(record)
+    if record.outputs:
+        return record
+    raise SeedanceError(
+        f"Airflow ended the deferral ({reason}) while the status was {record.raw_status!r}. "
+        f"{flows.keeps_running(seedance_task_id)}",
+        seedance_task_id=seedance_task_id,
+        charged="yes",
+    )
+
+
+def follow(
+    job: Job, submission: Submission, *, poll_interval: float | None, timeout: float | None, resubmits: int
+) -> TaskRecord:
+    """Wait for a task, and for those that replace it if it fails for a transient reason.
+
+    :param job: What is wanted.
+    :param submission: The task.
+    :param poll_interval: Seconds between polls; None for the default.
+    :param timeout: Seconds to wait from the submission; None for the default.
+    :param resubmits: How often a task that failed for a transient reason is submitted again.
+    :return: The record of the success.
+    :raises SeedanceError: what the wait ends with.
+    :raises TaskDeferred: to wait in the triggerer.
+    """
+    while True:
+        try:
+            with noting_the_end(job, submission.seedance_task_id):
+                return _wait(job, submission, poll_interval, timeout)
+        except SeedanceTaskFailedError as failure:
+            # Of an earlier try's task, the retry itself, which the DAG author granted, is the permission.
+            if not (submission.is_earlier and _may_help(failure)):
+                job.state = resubmitting(job, failure, resubmits)
+        submission = submit.submit(job)
+
+
+def resubmitting(job: Job, failure: SeedanceTaskFailedError, resubmits: int) -> ResumeState:
+    """Decide whether a failed task is submitted again.
+
+    :return: The state for that submission.
+    :raises SeedanceTaskFailedError: if it is not.
+    """
+    if job.state.resubmitted >= resubmits or not _may_help(failure):
+        raise failure
+    report("fail", failure.record)
+    state = job.state.next_submission()
+    job.log.warning(
+        "Transient failure: %s. Submitting again, %d of %d resubmits (former task %s)",
+        failure.message,
+        state.resubmitted,
+        resubmits,
+        failure.seedance_task_id,
+    )
+    return state
+
+
+def _may_help(failure: SeedanceTaskFailedError) -> bool:
+    return (
+        failure.record is not None and failure.record.failure is not None and may_resubmit_help(failure.record.failure)
+    )
+
+
+def _wait(job: Job, submission: Submission, poll_interval: float | None, timeout: float | None) -> TaskRecord:
+    now = time.time()
+    timeout = timeout or default_wait_timeout()
+    wait = Wait(
+        job.hook,
+        submission.seedance_task_id,
+        poll_interval,
+        started_at=submission.submitted_at,
+        # A retry that continues with a task waits its full time again, like any other waiting of a new try.
+        timeout=timeout + max(now - submission.submitted_at, 0),
+        alive=submission.is_earlier,
+    )
+    if not job.deferrable:
+        return wait.block()
+    if now - submission.submitted_at < 1:  # one just created need not be polled
+        wait.defer(wait.watch(), job.state)
+    record, watch = wait.poll()
+    return record or wait.defer(watch, job.state)
+
+
+@contextmanager
+def noting_the_end(job: Job, seedance_task_id: str) -> Iterator[None]:
+    """Remember how a wait ended; say, where it broke off, how to get the video all the same.
+
+    :param job: What is wanted.
+    :param seedance_task_id: The task.
+    """
+    try:
+        yield
+    except SeedanceOutputMissingError:
+        _tell_how_to_continue(job, seedance_task_id)
+        raise
+    except SeedanceTaskFailedError:
+        _note_end(job, seedance_task_id, Outcome.FAIL)
+        raise
+    except SeedanceError:
+        _tell_how_to_continue(job, seedance_task_id)
+        raise
+    _note_end(job, seedance_task_id, Outcome.SUCCESS)
+
+
+def _note_end(job: Job, seedance_task_id: str, ending: Outcome) -> None:
+    try:
+        saved = job.receipts.load()
+    except Exception:
+        job.log.exception("The end could not be stored (task %s)", seedance_task_id)
+        return
+    if saved is not None and saved.seedance_task_id == seedance_task_id:
+        job.receipts.note(replace(saved.written_by(job.stamp), stage=Stage.ENDED, outcome=ending))
+
+
+def _tell_how_to_continue(job: Job, seedance_task_id: str) -> None:
+    if not seedance_task_id:  # it was a slot that was waited for
+        return
+    clear = "A clear of this task would submit another"
+    if job.receipts.remembers:
+        clear = "A clear of this task continues with it, free (with other inputs, or durable=False, it submits another)"
+    job.log.warning("%s. %s", flows.keeps_running(seedance_task_id), clear)
