@@ -40,6 +40,8 @@ class Field(NamedTuple):
             case "url":
                 return "an http or https URL"
             case "urls":
+                if self.high == 1:
+                    return "a list of at most one URL"
                 return f"a list of {f'{self.low} to' if self.low else 'up to'} {self.high} URLs"
             case "choice":
                 *most, last = [f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in self.choices]
