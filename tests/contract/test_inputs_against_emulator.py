@@ -1,7 +1,8 @@
-"""The provider's strict check and the emulator's own rules on the same requests.
+"""The provider's catalog and the emulator's own rules and prices on the same requests.
 
-Both were written from the vendor's documents (contract 2.4), apart from each other. What the check passes must be taken
-by the emulator and end as a video; what the contract says the vendor refuses, both must refuse.
+Both were written from the vendor's documents (contract 2.4, 2.5 and 13), apart from each other. What the check passes
+must be taken by the emulator, end as a video and be charged as estimated; what the contract says the vendor refuses,
+both must refuse.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -19,7 +21,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from seedance_provider.api.inputs import check, known_models
+from seedance_provider.api.catalog import KNOWN, lookup
+from seedance_provider.api.pricing import estimate
+from seedance_provider.api.validation import check
 from seedance_provider.testing import Emulator
 from seedance_provider.testing.emulator import rules
 
@@ -71,16 +75,17 @@ def two_five(model: str, **changes: Any) -> Kind:
 
 KINDS = (
     two_oh("seedance-20", "seedance2.0-pro", resolutions=(*TO_1080P, "4k")),
-    two_oh("seedance2-fast", "seedance2.0-mini", resolutions=TO_720P),
+    two_oh("seedance2-fast", "seedance2.0-fast", "seedance2.0-mini", resolutions=TO_720P),
     two_five("seedance2-5"),
     two_five("seedance2-5-edit", videos=(1, 10), seconds=None, ratios=None, mode=False),
-    two_five("seedance2-5-extend", videos=(1, 10), needs_duration=True),
+    two_five("seedance2-5-extend", videos=(1, 10), needs_duration=True, ratios=None, mode=False),
     wan("text-to-video", (0, 0), (0, 0)),
     wan("image-to-video", (1, 2), (0, 0), (*FIVE, "adaptive")),
     wan("ref-to-video", (0, 10), (0, 5)),
 )
 KIND_OF = {model: kind for kind in KINDS for model in kind.models}
 TWO_OH = frozenset(KINDS[0].models + KINDS[1].models)
+TWO_FIVE = frozenset(model for model in KIND_OF if model.startswith("seedance2-5"))
 LEFT_OUT = object()
 
 
@@ -290,7 +295,12 @@ class Vendor:
 @pytest.fixture(scope="module")
 def vendor() -> Iterator[Vendor]:
     with Emulator(
-        credits=1e15, concurrency_limit=None, strict_duration=False, waiting_seconds=0, generating_seconds=0
+        credits=1e15,
+        concurrency_limit=None,
+        strict_duration=False,
+        waiting_seconds=0,
+        generating_seconds=0,
+        settlement_seconds=0,
     ) as emulator:
         asking = Vendor(emulator)
         yield asking
@@ -312,13 +322,17 @@ def questioned(model: str, inputs: Inputs) -> set[str]:
 SOME = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+IMAGE_MODELS = sorted(model for model, row in KNOWN.items() if row.output == "image")
+
+
 def test_both_sides_know_the_same_models() -> None:
-    assert set(known_models()) == set(rules.VIDEO_MODELS) == set(KIND_OF)
+    assert {model for model, row in KNOWN.items() if row.output == "video"} == set(rules.VIDEO_MODELS) == set(KIND_OF)
+    assert set(IMAGE_MODELS) == set(rules.IMAGE_MODELS)
 
 
 @SOME
 @given(request=good_requests())
-def test_what_the_check_passes_the_vendor_takes_and_makes_a_video_of(
+def test_what_the_check_passes_the_vendor_takes_makes_a_video_of_and_charges_as_estimated(
     vendor: Vendor, request: tuple[str, Inputs]
 ) -> None:
     model, inputs = request
@@ -327,6 +341,10 @@ def test_what_the_check_passes_the_vendor_takes_and_makes_a_video_of(
     assert status == 200, body
     record = vendor.record(body["taskId"])
     assert record["status"] == "success", record["error"]
+    cost = estimate(model, inputs)
+    assert cost
+    assert cost.low <= Decimal(str(record["creditsUsed"])) <= cost.high
+    assert cost.low == cost.high or (model in TWO_FIVE and "videoUrls" in inputs)
 
 
 @SOME
@@ -349,6 +367,7 @@ def test_a_request_right_by_the_tables_is_refused_for_its_combination_only(
         len(inputs.get("videoUrls", ())) + len(inputs.get("audioUrls", ())),
     )
     audio_alone = bool(inputs.get("audioUrls")) and not images and not inputs.get("videoUrls")
+    audio_alone = audio_alone and not model.startswith("wan")
     dropped = model in TWO_OH and images > 2 and not others and inputs.get("mode") != "reference"
     assert bool(check(model, inputs).problems) == (audio_alone or dropped)
 
@@ -442,7 +461,7 @@ def test_images_that_would_be_dropped_are_taken_by_the_vendor_and_refused_by_the
     assert questioned(model, inputs) == ({"imageUrls"} if mode else {"mode"})
 
 
-@pytest.mark.parametrize("model", ["seedance-20", "seedance2-fast", "seedance2.0-mini", "seedance2-5"])
+@pytest.mark.parametrize("model", sorted(TWO_OH | {"seedance2-5"}))
 def test_audio_alone_is_taken_by_the_vendor_fails_later_and_is_refused_by_the_check(vendor: Vendor, model: str) -> None:
     inputs = least(model) | {"audioUrls": ["https://media.example.com/a.mp3?seconds=1"]}
     status, body = vendor.create(model, inputs)
@@ -451,11 +470,71 @@ def test_audio_alone_is_taken_by_the_vendor_fails_later_and_is_refused_by_the_ch
     assert questioned(model, inputs) == {"audioUrls"}
 
 
-@pytest.mark.parametrize("value", [5.0, "5s"])
-def test_a_number_of_seconds_that_is_no_documented_form_is_refused_by_the_check_alone(
-    vendor: Vendor, value: Any
-) -> None:
-    # JavaScript knows no difference between 5.0 and 5, and older callers were seen to send "5s" (conflict 5).
-    inputs = least("seedance2.0-mini") | {"duration": value}
+@pytest.mark.parametrize("model", ["wan3.0-ref-to-video", "wan3.0-prime-ref-to-video"])
+def test_wan_makes_a_video_of_audio_alone(vendor: Vendor, model: str) -> None:
+    inputs = least(model) | {"audioUrls": ["https://media.example.com/a.mp3?seconds=1"]}
+    status, body = vendor.create(model, inputs)
+    assert status == 200
+    assert vendor.record(body["taskId"])["status"] == "success"
+    assert questioned(model, inputs) == set()
+
+
+def test_a_string_of_seconds_that_is_no_documented_form_is_refused_by_the_check_alone(vendor: Vendor) -> None:
+    # Older callers were seen to send "5s" (conflict 5).
+    inputs = least("seedance2.0-mini") | {"duration": "5s"}
     assert refused(vendor, "seedance2.0-mini", inputs) == set()
     assert questioned("seedance2.0-mini", inputs) == {"duration"}
+
+
+def test_a_whole_number_is_one_to_both_however_it_is_written(vendor: Vendor) -> None:
+    inputs = least("seedance-20") | {"duration": 5.0, "seed": 7.0}
+    assert refused(vendor, "seedance-20", inputs) == questioned("seedance-20", inputs) == set()
+
+
+# Images: the vendor's READMEs. The check may be stricter, never laxer.
+
+IMAGE_VALUES: dict[str, tuple[Any, ...]] = {
+    "prompt": ("a fox", "", None, 5),
+    "uploadedUrls": (
+        *([f"https://media.example.com/{n}.png" for n in range(count)] for count in (0, 1, 2, 9, 10, 11, 16, 17)),
+        *(["cat.png"], "https://media.example.com/a.png", None),
+    ),
+    "aspectRatio": (*SIX, "auto", "3:2", "4:5", "7:5", None),
+    "resolution": ("1k", "2k", "4k", "8k", "720p", None, 1),
+    "quality": ("low", "medium", "high", "xhigh", "max", "auto", "best", 0.25, 0.5, 1, 2, None),
+    "outputFormat": ("png", "jpeg", "webp"),
+    "background": ("auto", "opaque", "transparent", "red"),
+    "outputCompression": (0, 100, 101, "80"),
+    "stylize": (0, 1000, 1001, "5"),
+    "chaos": (0, 100, 101),
+    "weird": (0, 3000, 3001),
+    "style": ("raw", "soft"),
+    "no": ("text", 5),
+    "seed": (0, 4294967295, 4294967296),
+    "autoFix": (True, "yes"),
+}
+
+
+@pytest.mark.parametrize("model", IMAGE_MODELS)
+def test_of_an_image_model_whatever_the_vendor_refuses_the_check_refuses_too(vendor: Vendor, model: str) -> None:
+    row = lookup(model)
+    assert row
+    for name, values in IMAGE_VALUES.items():
+        for value in values if name in row.fields else ():
+            inputs = {"prompt": "a fox", name: value}
+            assert refused(vendor, model, inputs) <= questioned(model, inputs), (name, value)
+
+
+@pytest.mark.parametrize("model", IMAGE_MODELS)
+def test_an_image_is_charged_as_estimated(vendor: Vendor, model: str) -> None:
+    row = lookup(model)
+    assert row
+    for size in row.price.rates:
+        inputs = {"prompt": "a fox"} | dict(zip(row.price.fields, size.split(), strict=False))
+        status, body = vendor.create(model, inputs)
+        assert status == 200, body
+        record = vendor.record(body["taskId"])
+        cost = estimate(model, inputs)
+        assert cost
+        assert cost.low <= Decimal(str(record["creditsUsed"])) <= cost.high
+        assert len(record["output"]) == row.outputs
