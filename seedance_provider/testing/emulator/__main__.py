@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from seedance_provider.testing.emulator.app import Server
 from seedance_provider.testing.emulator.dialects import compact
 from seedance_provider.testing.emulator.ledger import Account
 from seedance_provider.testing.emulator.rules import DIALECTS
-from seedance_provider.testing.emulator.server import Server
 from seedance_provider.testing.emulator.settings import Settings
 from seedance_provider.testing.emulator.thread import DEFAULT_API_KEY, base_url, connection_json
 
@@ -38,8 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--strict-duration", action="store_true", help='refuse durations written "5" or "5s"')
     add("--no-user-agent-check", action="store_true", help="accept the default User-Agents of HTTP libraries")
     add("--faults", type=Path, metavar="FILE", help="JSON list of fault rules")
-    add("--ready-file", type=Path, metavar="FILE", help="write a JSON object with url and pid once listening")
-    add("--json", action="store_true", help="print that JSON object instead of the start-up lines")
+    add("--ready-file", type=Path, metavar="FILE", help="write a JSON object with url, pid and connection once listening")
+    add("--json", action="store_true", help="print that JSON object, without keys of your own, instead of the start-up lines")
     add("--quiet", action="store_true", help="no line per API call")
     return parser
 
@@ -67,17 +67,19 @@ def _server(options: argparse.Namespace, keys: Sequence[str]) -> Server:
 
 def _announce(options: argparse.Namespace, port: int, key: str) -> None:
     url = base_url(options.host, port)
-    connection = connection_json(url, key)
-    ready: dict[str, Any] = {"url": url, "port": port, "pid": os.getpid(), "connection": connection}
+    ready: dict[str, Any] = {"url": url, "port": port, "pid": os.getpid(), "connection": connection_json(url, key)}
+    # The default key is public; one that somebody chose is not shown.
+    shown = connection_json(url, key if key == DEFAULT_API_KEY else None)
     if options.json:
-        _say(compact(ready))
+        _say(compact(ready | {"connection": shown}))
     else:
         _say(f"Seedance emulator, dialect {options.dialect}, listening on {url}")
-        _say("Point Airflow at it:")
-        _say(f"  export AIRFLOW_CONN_SEEDANCE_DEFAULT='{connection}'")
+        _say("Point Airflow at it:" if shown == ready["connection"] else "Point Airflow at it (password: your --key):")
+        _say(f"  export AIRFLOW_CONN_SEEDANCE_DEFAULT='{shown}'")
         _say(f"Bill: {url}/_admin/bill   Stop: Ctrl-C")
     if options.ready_file:
         unfinished = options.ready_file.with_name(options.ready_file.name + ".part")
+        unfinished.touch(mode=0o600)
         unfinished.write_text(compact(ready))
         unfinished.rename(options.ready_file)
 
@@ -90,7 +92,7 @@ async def _serve(options: argparse.Namespace, server: Server, key: str) -> None:
         port = await server.start(options.host, options.port)
     except OSError as problem:
         where = f"{options.host}:{options.port}"
-        raise OSError(f"{where}: {problem.strerror}. Choose another --port (0: a free one)") from None
+        raise OSError(f"{where}: {problem.strerror}. Choose another --host or --port (0: a free one)") from None
     try:
         _announce(options, port, key)
         await stopped.wait()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from seedance_provider.testing.emulator.prices import number
 
 if TYPE_CHECKING:
-    from seedance_provider.testing.emulator.faults import Fault
     from seedance_provider.testing.emulator.rules import Order
+    from seedance_provider.testing.emulator.script import Rule
 
 KeyState = Literal["active", "inactive", "expired", "no_access"]
 KEY_STATES: tuple[KeyState, ...] = ("active", "inactive", "expired", "no_access")
@@ -77,7 +77,17 @@ class Task:
     settlement: float  # seconds between success and the settled amount
     callback: str | None = None
     webhook_copies: int = 1
-    faults: list[Fault] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)  # faults of its answers
+
+    @property
+    def created_ms(self) -> int:
+        """When it was created, in milliseconds."""
+        return round(self.created * 1000)
+
+    @property
+    def completed_ms(self) -> int:
+        """When it becomes terminal, in milliseconds: exactly its waiting and generating after its creation."""
+        return self.created_ms + round((self.waiting + self.generating) * 1000)
 
     @property
     def ends(self) -> float:
@@ -221,5 +231,5 @@ def _task_bill(task: Task, now: float) -> dict[str, Any]:
         "status": status,
         "credits_charged": number(credits_used),
         "credits_refunded": number(credits_used) if status == "fail" else 0,
-        "createTime": int(task.created * 1000),
+        "createTime": task.created_ms,
     }

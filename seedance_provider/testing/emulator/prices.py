@@ -1,4 +1,4 @@
-"""Credits per output second, as the vendor's newest price list has them (without temporary discounts)."""
+"""Credits per output second or per task: the vendor's list prices of 2026-09, without temporary discounts."""
 
 from __future__ import annotations
 
@@ -21,26 +21,51 @@ _PRO = {"480p": ("15", "19"), "720p": ("40", "48"), "1080p": ("90", "108"), "4k"
 _FAST = {"480p": ("14", "18"), "720p": ("28", "34")}
 _MINI = {"480p": ("7.5", "9.5"), "720p": ("20", "24")}
 _TWO_FIVE = {"480p": ("26", "16"), "720p": ("59", "35"), "1080p": ("143.4", "85.68")}
-_WAN = {"480p": ("14.26", "14.26"), "720p": ("28.51", "28.51"), "1080p": ("57.01", "57.01")}
+_WAN = {"480p": ("14.257", "14.257"), "720p": ("28.514", "28.514"), "1080p": ("57.01", "57.01")}
 _WAN_PRIME = {"480p": ("18.86", "18.86"), "720p": ("38.83", "38.83"), "1080p": ("77.66", "77.66")}
 PER_SECOND = {
     "seedance-20": _PRO,
     "seedance2.0-pro": _PRO,
     "seedance2-fast": _FAST,
+    "seedance2.0-fast": _FAST,
     "seedance2.0-mini": _MINI,
     "seedance2-5": _TWO_FIVE,
     "seedance2-5-edit": _TWO_FIVE,
     "seedance2-5-extend": _TWO_FIVE,
 }
-PER_TASK = {"gpt-image-2": "2.17", "gpt-image-2.5": "1.82", "midjourney": "12", "nanobanana2": "15"}
+# Of one task, by resolution; of gpt-image-2 by quality and resolution.
+PER_IMAGE = {
+    "seedream-5.0-pro": {"1k": "14", "2k": "24"},
+    "nanobanana2": {"2k": "15", "4k": "25"},
+    "nanobanana-pro": {"1k": "14.41", "2k": "14.41", "4k": "25.8"},
+    "midjourney-v8": {"1k": "12"},
+    "midjourney-v7": {"1k": "12"},
+    "midjourney-v7-niji": {"1k": "12"},
+}
+GPT_IMAGE_2 = {
+    "low": {"1k": "2.17", "2k": "4.34", "4k": "6.52"},
+    "medium": {"1k": "13.03", "2k": "21.72", "4k": "39.09"},
+    "high": {"1k": "47.78", "2k": "86.87", "4k": "156.36"},
+}
+GPT_IMAGE_2_5 = Price(Decimal("1.75"), Decimal("1.82"))  # billed by tokens: an estimate held, then settled
 _OTHER = "10"  # no published price
 
 
+def _flat(order: Order) -> Price:
+    """The price of a task that has no seconds."""
+    if order.model.startswith("gpt-image-2.5"):
+        return GPT_IMAGE_2_5
+    if order.model == "gpt-image-2":
+        amount = GPT_IMAGE_2[order.inputs.get("quality", "low")][order.resolution]
+    else:
+        amount = PER_IMAGE.get(order.model, {}).get(order.resolution, _OTHER)
+    return Price(Decimal(amount), Decimal(amount))
+
+
 def price(order: Order) -> Price:
-    """The credits of one task. Only the 2.5 family with a reference video is settled after success."""
-    if not order.family:
-        flat = Decimal(next((amount for name, amount in PER_TASK.items() if order.model.startswith(name)), _OTHER))
-        return Price(flat, flat)
+    """The credits of one task. Settled after success: gpt-image-2.5, and 2.5 with a reference video."""
+    if order.family in ("", "image", "midjourney"):
+        return _flat(order)
     table = PER_SECOND.get(order.model) or (_WAN_PRIME if "prime" in order.model else _WAN)
     plain, with_video = table.get(order.resolution, table["720p"])
     rate = Decimal(with_video if order.references.videos else plain)

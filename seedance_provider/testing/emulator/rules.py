@@ -5,10 +5,13 @@ Written from the vendor's documentation, deliberately apart from the provider's 
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
+
+from seedance_provider.testing.emulator import texts
 
 Dialect = Literal["current", "seed", "g2", "envelope"]
 DIALECTS: tuple[Dialect, ...] = ("current", "seed", "g2", "envelope")
@@ -16,7 +19,9 @@ Issue = dict[str, Any]  # a zod issue: code, message, path
 
 _DURATION_TEXT = re.compile(r"(\d+)s?")
 _SECONDS_IN_URL = re.compile(r"[?&]seconds=(\d+(?:\.\d+)?)|[-_/](\d+(?:\.\d+)?)s\.")
-_DEFAULT_REFERENCE_SECONDS = 5.0
+# References whose URL tells no length: the vendor's sample clip is 10 s long; further ones are as short as may be,
+# so that several of them are within every limit.
+_FIRST_CLIP_SECONDS, _OTHER_CLIP_SECONDS, _AUDIO_SECONDS = 10.0, 2.0, 3.0
 _VIDEO_SUFFIXES = (".mp4", ".mov", ".webm")
 _AUDIO_SUFFIXES = (".mp3", ".wav", ".m4a", ".aac", ".ogg", ".flac")
 
@@ -133,14 +138,29 @@ class Urls:
         ]
 
 
-Rule = Text | Whole | Seconds | Choice | Flag | Urls
+@dataclass(frozen=True)
+class OneOfNumbers:
+    """One of some numbers."""
+
+    values: tuple[float, ...]
+
+    def check(self, name: str, value: object) -> list[Issue]:
+        """The issues of one value."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return _wrong_type(name, "number", value)
+        return [] if value in self.values else [_issue("custom", f"{name} must be one of {self.values}", name)]
+
+
+Rule = Text | Whole | Seconds | Choice | Flag | Urls | OneOfNumbers
+Family = Literal["2.0", "2.5", "edit", "extend", "wan", "image", "midjourney"]
+SEEDANCE_FAMILIES = ("2.0", "2.5", "edit", "extend")
 
 
 @dataclass(frozen=True)
 class Model:
     """The inputs of one model id: its fields, those that must be there, and media fields it refuses."""
 
-    family: Literal["2.0", "2.5", "edit", "extend", "wan"]
+    family: Family
     fields: dict[str, Rule]
     required: tuple[str, ...] = ("prompt",)
     refused: tuple[str, ...] = ()
@@ -181,7 +201,9 @@ def _seedance25(family: Literal["2.5", "edit", "extend"]) -> Model:
         "output_format": Choice(("mp4", "mov")),
     }
     if family != "edit":
-        fields |= {"mode": Choice(_MODES), "duration": Seconds(4, 30), "aspectRatio": Choice(_SIX_RATIOS)}
+        fields["duration"] = Seconds(4, 30)
+    if family == "2.5":
+        fields |= {"mode": Choice(_MODES), "aspectRatio": Choice(_SIX_RATIOS)}
     required = {"2.5": ("prompt",), "edit": ("prompt", "videoUrls"), "extend": ("prompt", "videoUrls", "duration")}
     return Model(family, fields | _SEEDANCE_COMMON, required[family])
 
@@ -207,6 +229,7 @@ VIDEO_MODELS: dict[str, Model] = {
     "seedance-20": _seedance20("480p", "720p", "1080p", "4k"),
     "seedance2.0-pro": _seedance20("480p", "720p", "1080p", "4k"),
     "seedance2-fast": _seedance20("480p", "720p"),
+    "seedance2.0-fast": _seedance20("480p", "720p"),
     "seedance2.0-mini": _seedance20("480p", "720p"),
     "seedance2-5": _seedance25("2.5"),
     "seedance2-5-edit": _seedance25("edit"),
@@ -218,17 +241,65 @@ VIDEO_MODELS: dict[str, Model] = {
     "wan3.0-prime-image-to-video": _wan("image"),
     "wan3.0-prime-ref-to-video": _wan("ref"),
 }
-IMAGE_MODELS = (
-    "gpt-image-2",
-    "gpt-image-2.5-sunburst",
-    "gpt-image-2.5-flare",
-    "seedream-5.0-pro",
-    "nanobanana2",
-    "nanobanana-pro",
-    "midjourney-v8",
-    "midjourney-v7",
-    "midjourney-v7-niji",
+
+
+def _image(urls: int, ratios: tuple[str, ...], resolutions: tuple[str, ...], **more: Rule) -> Model:
+    fields: dict[str, Rule] = {
+        "prompt": Text(30_000),
+        "uploadedUrls": Urls(urls),
+        "aspectRatio": Choice(ratios),
+        "resolution": Choice(resolutions),
+    }
+    return Model("image", fields | more)
+
+
+def _gpt_image(urls: int, qualities: tuple[str, ...], backgrounds: tuple[str, ...], **more: Rule) -> Model:
+    named = {"quality": Choice(qualities), "background": Choice(backgrounds), "outputFormat": _PNG_OR_JPEG}
+    return _image(urls, ("auto", *_FIVE_RATIOS), ("1k", "2k", "4k"), **named, **more)
+
+
+_PNG_OR_JPEG = Choice(("png", "jpeg"))
+_GPT_2_5 = _gpt_image(
+    16,
+    ("low", "medium", "high", "xhigh", "max", "auto"),
+    ("auto", "transparent", "opaque"),
+    outputCompression=Whole(0, 100),
 )
+# A prompt that is too long is cut, and any other aspectRatio runs at 1:1: neither is refused.
+_MIDJOURNEY = Model(
+    "midjourney",
+    {
+        "prompt": Text(1_000_000),
+        "uploadedUrls": Urls(1),
+        "stylize": Whole(0, 1000),
+        "chaos": Whole(0, 100),
+        "weird": Whole(0, 3000),
+        "quality": OneOfNumbers((0.25, 0.5, 1)),
+        "style": Choice(("raw",)),
+        "seed": Whole(0, 4294967295),
+        "autoFix": Flag(),
+    },
+)
+_MIDJOURNEY_PROMPT = 6_000
+IMAGE_MODELS: dict[str, Model] = {
+    "gpt-image-2": _gpt_image(10, ("low", "medium", "high"), ("auto", "opaque")),
+    "gpt-image-2.5-sunburst": _GPT_2_5,
+    "gpt-image-2.5-flare": _GPT_2_5,
+    "seedream-5.0-pro": _image(
+        10, ("auto", *_FIVE_RATIOS, "3:2", "2:3", "21:9"), ("1k", "2k"), outputFormat=_PNG_OR_JPEG
+    ),
+    "nanobanana2": _image(9, _FIVE_RATIOS, ("2k", "4k")),
+    "nanobanana-pro": _image(9, _FIVE_RATIOS, ("1k", "2k", "4k")),
+    "midjourney-v8": _MIDJOURNEY,
+    "midjourney-v7": _MIDJOURNEY,
+    "midjourney-v7-niji": _MIDJOURNEY,
+}
+# What an image has when nothing is said: resolution and shape.
+_IMAGE_DEFAULTS = {
+    "seedream-5.0-pro": ("2k", "auto"),
+    "nanobanana2": ("2k", "3:4"),
+    "nanobanana-pro": ("2k", "3:4"),
+}
 OTHER_MODELS = (  # accepted with any inputs that have a prompt
     "wan22-video-generation",
     "seedance2-5-preview",
@@ -263,6 +334,20 @@ GEOMETRY: dict[str, dict[str, tuple[int, int]]] = {
 }
 
 
+MIDJOURNEY_GEOMETRY = {
+    "1:1": (1024, 1024),
+    "3:2": (1344, 896),
+    "2:3": (896, 1344),
+    "4:3": (1232, 928),
+    "3:4": (928, 1232),
+    "4:5": (960, 1200),
+    "5:4": (1200, 960),
+    "16:9": (1456, 816),
+    "9:16": (816, 1456),
+    "21:9": (1680, 720),
+}
+
+
 class References(NamedTuple):
     """The media a request points at."""
 
@@ -279,21 +364,27 @@ class Order:
     inputs: dict[str, Any]
     prompt: str
     duration: int  # seconds
-    resolution: str  # 480p, 720p, 1080p or 4k
+    resolution: str  # of videos 480p, 720p, 1080p or 4k; of images 1k, 2k or 4k
     width: int
     height: int
     references: References = field(default_factory=lambda: References([], [], []))
 
     @property
     def family(self) -> str:
-        """`2.0`, `2.5`, `edit`, `extend`, `wan`, or an empty string for models without input rules."""
-        model = VIDEO_MODELS.get(self.model)
+        """A `Family`, or an empty string for models without input rules."""
+        model = _rules_of(self.model)
         return model.family if model else ""
+
+    @property
+    def clip_seconds(self) -> list[float]:
+        """The length of each reference video."""
+        defaults = (_FIRST_CLIP_SECONDS, _OTHER_CLIP_SECONDS)
+        return [seconds_of(url, defaults[min(index, 1)]) for index, url in enumerate(self.references.videos)]
 
     @property
     def video_seconds(self) -> float:
         """Seconds of all reference videos together."""
-        return sum(map(seconds_of, self.references.videos))
+        return sum(self.clip_seconds)
 
 
 def is_url(value: object) -> bool:
@@ -307,18 +398,32 @@ def is_url(value: object) -> bool:
         return False
 
 
-def seconds_of(url: str) -> float:
-    """The length of a reference clip, told by its URL: `…/clip-12s.mp4` or `…?seconds=12`; 5 s otherwise.
-
-    The emulator never fetches references.
-    """
+def seconds_of(url: str, default: float) -> float:
+    """The length of a reference, told by its URL: `…/clip-12s.mp4` or `…?seconds=12`; never fetched."""
     match = _SECONDS_IN_URL.search(url)
-    return float(match[1] or match[2]) if match else _DEFAULT_REFERENCE_SECONDS
+    return float(match[1] or match[2]) if match else default
+
+
+def _rules_of(model: str) -> Model | None:
+    return VIDEO_MODELS.get(model) or IMAGE_MODELS.get(model)
 
 
 def known(model: str) -> bool:
     """Whether createTask accepts this model id."""
-    return model in VIDEO_MODELS or model in IMAGE_MODELS or model in OTHER_MODELS
+    return _rules_of(model) is not None or model in OTHER_MODELS
+
+
+def media_type(order: Order) -> str:
+    """What kind of file a task makes."""
+    if order.family == "":
+        return "video/mp4"
+    if order.family in ("image", "midjourney"):
+        jpeg = order.inputs.get("outputFormat") == "jpeg" or order.model == "nanobanana2"
+        return "image/jpeg" if jpeg and order.family == "image" else "image/png"
+    fields = VIDEO_MODELS[order.model].fields
+    return (
+        "video/quicktime" if "output_format" in fields and order.inputs.get("output_format") == "mov" else "video/mp4"
+    )
 
 
 def _required(name: str) -> Issue:
@@ -335,12 +440,12 @@ def check(model: str, inputs: dict[str, Any], dialect: Dialect, *, strict_durati
     With `strict_duration` only integers are durations, as the current documentation says; otherwise the
     strings of older callers (`"5"`, `"5s"`) are taken too, as they have been seen to work.
     """
-    rules = VIDEO_MODELS.get(model)
+    rules = _rules_of(model)
     if rules is None:
         return Text(30_000).check("prompt", inputs["prompt"]) if "prompt" in inputs else [_required("prompt")]
-    fields = rules.fields | OLDER_FIELDS[dialect]
+    fields = rules.fields | (OLDER_FIELDS[dialect] if model in VIDEO_MODELS else {})
     issues = [_required(name) for name in rules.required if name not in inputs]
-    if dialect == "g2" and inputs.get("urls"):  # image to video needed no prompt then
+    if dialect == "g2" and inputs.get("urls") and model in VIDEO_MODELS:  # image to video needed no prompt then
         issues = [issue for issue in issues if issue["path"] != ["prompt"]]
     for name, value in inputs.items():
         if name in rules.refused:
@@ -353,6 +458,8 @@ def check(model: str, inputs: dict[str, Any], dialect: Dialect, *, strict_durati
 
 def place(model: str, inputs: dict[str, Any], dialect: Dialect) -> Order:
     """Fill in the defaults of a request that `check` passed; models without rules keep all defaults."""
+    if model in IMAGE_MODELS:
+        return _place_image(model, inputs)
     if model not in VIDEO_MODELS:
         return Order(model, inputs, str(inputs.get("prompt", "")), 5, "720p", 1280, 720)
     known_names = set(OLDER_FIELDS[dialect])
@@ -380,6 +487,20 @@ def place(model: str, inputs: dict[str, Any], dialect: Dialect) -> Order:
     )
 
 
+def _place_image(model: str, inputs: dict[str, Any]) -> Order:
+    prompt, ratio = str(inputs.get("prompt", "")), inputs.get("aspectRatio")
+    images = References(list(inputs.get("uploadedUrls", [])), [], [])
+    if IMAGE_MODELS[model].family == "midjourney":
+        size = MIDJOURNEY_GEOMETRY.get(str(ratio), MIDJOURNEY_GEOMETRY["1:1"])
+        return Order(model, inputs, prompt[:_MIDJOURNEY_PROMPT], 0, "1k", *size, images)
+    resolution, usual = _IMAGE_DEFAULTS.get(model, ("1k", "auto"))
+    resolution = str(inputs.get("resolution", resolution))
+    across, down = map(int, str(ratio or usual).replace("auto", "1:1").split(":"))
+    edge = 1024 * int(resolution[0])
+    width, height = (round(edge * math.sqrt(part) / 16) * 16 for part in (across / down, down / across))
+    return Order(model, inputs, prompt, 0, resolution, width, height, images)
+
+
 def _size(model: str, resolution: str, ratio: str) -> tuple[int, int]:
     swapped = {"9:16": "16:9", "3:4": "4:3"}
     sizes = GEOMETRY.get("1080p" if resolution == "4k" else resolution, GEOMETRY["720p"])
@@ -401,33 +522,46 @@ def _references(inputs: dict[str, Any], known_names: set[str]) -> References:
 
 def late_failure(order: Order) -> tuple[str, str] | None:
     """What the vendor finds only after creation: the task ends in `fail`, refunded. Code and message."""
+    if order.family == "edit" and not 4 <= order.clip_seconds[0] <= 30:
+        return "1001", texts.EDIT_CLIP
     text = _late_text(order)
     return ("InvalidParameter", text) if text else None
 
 
 def _late_text(order: Order) -> str | None:
-    _, videos, audios = order.references
-    lengths = [seconds_of(url) for url in videos]
-    audio_seconds = sum(map(seconds_of, audios))
-    if order.family in ("2.0", "2.5") and audios and not videos and not order.references.images:
-        return "Audio cannot be the only reference. Add an image or a video."
-    if order.family == "2.0":
-        if sum(lengths) > 15:
-            return "The total duration of reference videos must not exceed 15 seconds."
-        return "The total duration of reference audio must not exceed 15 seconds." if audio_seconds > 15 else None
-    if order.family == "wan":
-        return _late_wan(order, lengths, audio_seconds)
-    if order.family:
-        shortest = 4 if order.family == "edit" else 2
-        wrong_clip = any(not 2 <= length <= 30 for length in lengths) or bool(lengths and lengths[0] < shortest)
-        if wrong_clip or sum(lengths) > 30 or audio_seconds > 30 or not order.prompt.strip():
-            return "The parameter `content` specified in the request is not valid."
-    return None
+    images, videos, audios = order.references
+    audio_seconds = sum(seconds_of(url, _AUDIO_SECONDS) for url in audios)
+    if order.family in SEEDANCE_FAMILIES and audios and not videos and not images:
+        return texts.AUDIO_ALONE
+    match order.family:
+        case "2.0":
+            return _late_two(order, audio_seconds)
+        case "2.5" | "edit" | "extend":
+            return _late_two_five(order, audio_seconds)
+        case "wan":
+            return _late_wan(order, audio_seconds)
+        case _:
+            return None
 
 
-def _late_wan(order: Order, lengths: list[float], audio_seconds: float) -> str | None:
-    if any(length > 15 for length in lengths):
-        return "Each reference video must not exceed 15 seconds."
-    if lengths and sum(lengths) + order.duration > 30:
-        return "Reference video seconds plus duration must not exceed 30 seconds."
-    return "The total duration of reference audio must not exceed 15 seconds." if audio_seconds > 15 else None
+def _late_two(order: Order, audio_seconds: float) -> str | None:
+    if order.video_seconds > 15:
+        return texts.too_long("video", "videos")
+    return texts.too_long("audio", "audio") if audio_seconds > 15 else None
+
+
+def _late_two_five(order: Order, audio_seconds: float) -> str | None:
+    wrong_clip = any(not 2 <= length <= 30 for length in order.clip_seconds)
+    too_long = order.video_seconds > 30 or audio_seconds > 30
+    return texts.FAIL_MESSAGES["InvalidParameter"] if wrong_clip or too_long or not order.prompt.strip() else None
+
+
+def _late_wan(order: Order, audio_seconds: float) -> str | None:
+    for url, length in zip(order.references.videos, order.clip_seconds, strict=True):
+        if length > 15:
+            return texts.wan(f"{url} duration should be at most 15s, got {length:.2f}s")
+    together = order.video_seconds + order.duration
+    if order.references.videos and together > 30:
+        clips = f"input_video_duration({order.video_seconds:.2f}s) + duration({order.duration:.1f}s)"
+        return texts.wan(f"{clips} = {together:.2f}s exceeds 30s limit")
+    return texts.too_long("audio", "audio") if audio_seconds > 15 else None

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
+from seedance_provider.testing.emulator.app import Server
 from seedance_provider.testing.emulator.ledger import Account
-from seedance_provider.testing.emulator.server import Server
 from seedance_provider.testing.emulator.settings import Settings
 
 DEFAULT_API_KEY = "emulator-key"
@@ -25,9 +25,23 @@ def base_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def connection_json(url: str, key: str) -> str:
-    """An Airflow connection in JSON, as the environment variable AIRFLOW_CONN_SEEDANCE_DEFAULT takes it."""
-    return json.dumps({"conn_type": "seedance", "host": url, "password": key}, separators=(",", ":"))
+def _host_and_port(url: str) -> tuple[str, int | None]:
+    """The two fields of an Airflow connection; the host keeps its scheme."""
+    parts = urlsplit(url)
+    return url.removesuffix(f":{parts.port}"), parts.port
+
+
+def connection_json(url: str, key: str | None) -> str:
+    """An Airflow connection in JSON, as the environment variable AIRFLOW_CONN_SEEDANCE_DEFAULT takes it.
+
+    :param url: base URL with its port, which goes into the field `port`: the Test button of some Airflow versions
+        works only where a port is stored.
+    :param key: the API key; None leaves the password out.
+    """
+    host, port = _host_and_port(url)
+    connection = {"conn_type": "seedance", "host": host, "port": port, "password": key}
+    present = {name: value for name, value in connection.items() if value is not None}
+    return json.dumps(present, separators=(",", ":"))
 
 
 class Emulator:
@@ -69,7 +83,15 @@ class Emulator:
         self._thread: threading.Thread | None = None
 
     def start(self) -> Emulator:
-        """Listen; raises OSError if the port is taken."""
+        """Listen, on a thread of its own.
+
+        :return: itself.
+        :raises ValueError: if the host or the port cannot be one.
+        :raises OSError: if the port is taken, or the host is not an address of this machine.
+        :raises RuntimeError: if it runs already.
+        """
+        if self._loop is not None:
+            raise RuntimeError(f"the emulator is already listening on {self.url}")
         started: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, args=(started,), name="seedance-emulator", daemon=True)
         self._thread.start()
@@ -93,7 +115,7 @@ class Emulator:
         loop = asyncio.new_event_loop()
         try:
             port = loop.run_until_complete(self.server.start(self.host, self.port))
-        except OSError as problem:
+        except BaseException as problem:  # noqa: BLE001 - handed to the thread that waits for the port
             loop.close()
             started.set_exception(problem)
             return
@@ -137,7 +159,8 @@ class Emulator:
     @property
     def connection_uri(self) -> str:
         """The same connection in Airflow's URI form."""
-        return f"seedance://:{quote(self.api_key, safe='')}@{quote(self.url, safe='')}"
+        host, port = _host_and_port(self.url)
+        return f"seedance://:{quote(self.api_key, safe='')}@{quote(host, safe='')}:{port}"
 
     def bill(self) -> dict[str, Any]:
         """Tasks and credits: totals, `accounts` by name, `tasks` in order of creation."""
@@ -161,6 +184,10 @@ class Emulator:
     def add_fault(self, fault: str, **rule: Any) -> None:
         """Append one rule to the fault script, such as `add_fault("reset", accept=True, times=2)`."""
         self._call(lambda: self.server.add_faults({"fault": fault, **rule}))
+
+    def clear_faults(self) -> None:
+        """Forget the fault script; directives of tasks that exist stay with them."""
+        self._call(self.server.clear_faults)
 
     def put_account(self, **account: Any) -> None:
         """Add or change an account: `name` (default: `default`), `key`, `credits`, `concurrency_limit`, `state`."""

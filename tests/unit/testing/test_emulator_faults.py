@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from seedance_provider.testing.emulator import faults
+from seedance_provider.testing.emulator import script, texts
 
 from .conftest import until  # type: ignore[import-not-found]
 
@@ -212,10 +212,10 @@ def test_a_failure_without_error_has_no_error_member_in_the_seeds_dialect(api: A
     assert api.record(api.create_id())["error"] == {"code": "500", "message": "Generation failed. Please try again."}
 
 
-@pytest.mark.parametrize("code", faults.FAIL_MESSAGES)
+@pytest.mark.parametrize("code", texts.FAIL_MESSAGES)
 def test_a_prompt_may_ask_for_a_failure_by_code(api: Api, code: str) -> None:
     error = api.record(api.create_id(f"A fox [[fail:{code}]]"))["error"]
-    assert error == {"code": code, "message": faults.FAIL_MESSAGES[code]}
+    assert error == {"code": code, "message": texts.FAIL_MESSAGES[code]}
 
 
 def test_a_prompt_may_ask_for_bad_answers_to_its_own_post(api: Api) -> None:
@@ -284,5 +284,5 @@ def test_a_wrong_rule_is_refused_and_none_of_its_script_is_kept(api: Api, rule: 
 @options(faults=[{"fault": "http", "status": 503}])
 def test_a_script_can_be_given_at_the_start_and_reads_back_as_written(api: Api) -> None:
     (rule,) = api.call("GET", "/_admin/faults").json()
-    assert faults.parse(rule).params["status"] == 503
+    assert script.parse(rule).to_json()["status"] == 503
     assert json.dumps(rule)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import requests
 
 from seedance_provider.testing import Emulator
 
@@ -408,14 +409,51 @@ def test_the_admin_routes_do_the_same_over_http(api: Api) -> None:
     assert admin("PATCH", "settings", {"concurrency_limit": None})["concurrency_limit"] is None
 
 
-def test_both_connection_forms_hold_the_url_and_the_key() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])
+def test_both_connection_forms_hold_host_port_and_key_apart(host: str) -> None:
     """Read as Airflow reads them, without the seconds that importing its models takes."""
-    with Emulator(api_key="a key/with:odd@letters") as emulator:
+    with Emulator(api_key="a key/with:odd@letters", host=host) as emulator:
         from_uri = urlsplit(emulator.connection_uri)
         from_json = json.loads(emulator.connection_json)
-    assert from_json == {"conn_type": "seedance", "host": emulator.url, "password": emulator.api_key}
-    assert from_uri.scheme == "seedance"
-    assert (unquote(from_uri.hostname or ""), unquote(from_uri.password or "")) == (emulator.url, emulator.api_key)
+        assert requests.get(f"{from_json['host']}:{from_json['port']}/_admin/bill", timeout=5).status_code == 200
+    assert (from_json["conn_type"], from_json["password"]) == ("seedance", "a key/with:odd@letters")
+    assert (from_json["host"] + f":{emulator.port}", from_json["port"]) == (emulator.url, emulator.port)
+    assert (from_uri.scheme, unquote(from_uri.hostname or ""), from_uri.port, unquote(from_uri.password or "")) == (
+        from_json["conn_type"],
+        from_json["host"],
+        from_json["port"],
+        from_json["password"],
+    )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        {"port": 70_000},
+        {"port": -1},
+        {"port": "8765"},
+        {"port": None},
+        {"port": True},
+        {"host": ""},
+        {"host": None},
+        {"host": "no such host"},
+        {"host": "x" * 70},
+        {"host": "192.0.2.1"},
+    ],
+    ids=str,
+)
+def test_an_address_that_cannot_be_one_is_an_error_at_once(address: dict[str, Any]) -> None:
+    emulator = Emulator(**address)
+    with pytest.raises((ValueError, OSError)):
+        emulator.start()
+    emulator.stop()
+
+
+def test_an_emulator_that_runs_does_not_start_again_and_one_that_was_stopped_does() -> None:
+    with Emulator() as emulator, pytest.raises(RuntimeError, match=str(emulator.port)):
+        emulator.start()
+    with emulator:
+        assert requests.get(f"{emulator.url}/_admin/bill", timeout=5).status_code == 200
 
 
 def test_a_stopped_emulator_keeps_its_bill_and_gives_its_port_back() -> None:

@@ -86,6 +86,14 @@ def test_mov_images_and_several_outputs(api: Api) -> None:
     assert len(pictures) == 4
     for picture in pictures:
         assert requests.get(picture["url"], headers=AGENT, timeout=5).content.startswith(b"\x89PNG")
+    photograph = output_of(api, model="nanobanana2")
+    reply = requests.get(photograph["url"], headers=AGENT, timeout=5)
+    assert (reply.headers["Content-Type"], photograph["mediaType"], photograph["url"][-4:]) == (
+        "image/jpeg",
+        "image/jpeg",
+        ".jpg",
+    )
+    assert reply.content.startswith(b"\xff\xd8\xff")
     assert len(api.finished(api.create_id(model="suno-music"))["output"]) == 2
     assert "seed" not in output_of(api, model="wan3.0-text-to-video")
 
@@ -130,6 +138,28 @@ def test_uploaded_files_vanish_after_a_day(api: Api, clock: Clock) -> None:
     put(upload)
     clock.forward(86_401)
     assert requests.get(upload["url"], headers=AGENT, timeout=5).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.WEBP", "image/webp"),
+        ("a.m4a", "audio/mp4"),
+        ("a.ogg", "audio/ogg"),
+        ("a.flac", "audio/flac"),
+        ("a.mp4", "video/mp4"),
+        ("a", "application/octet-stream"),
+    ],
+)
+def test_media_types_need_no_list_of_the_systems(api: Api, name: str, kind: str) -> None:
+    assert announce(api, name)["contentType"] == kind
+
+
+def test_midjourney_does_without_a_reference_that_cannot_be_fetched(api: Api) -> None:
+    unsent = announce(api)["url"]
+    assert api.finished(api.create_id(model="midjourney-v8", uploadedUrls=[unsent]))["status"] == "success"
+    failed = api.finished(api.create_id(model="gpt-image-2", uploadedUrls=[unsent]))
+    assert failed["error"]["code"] == "asset_review_failed"
 
 
 @pytest.mark.parametrize("body", [b"{", {}, {"fileName": 5}, {"fileName": " "}, {"fileName": "a", "contentType": 5}])

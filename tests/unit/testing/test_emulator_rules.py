@@ -10,7 +10,7 @@ from seedance_provider.testing.emulator import rules
 from seedance_provider.testing.emulator.prices import number, price
 
 URL = "https://example.com/media.png"
-TRIO = ("seedance-20", "seedance2.0-pro", "seedance2-fast", "seedance2.0-mini")
+TRIO = ("seedance-20", "seedance2.0-pro", "seedance2-fast", "seedance2.0-fast", "seedance2.0-mini")
 TWO_FIVE = ("seedance2-5", "seedance2-5-edit", "seedance2-5-extend")
 WAN = tuple(model for model in rules.VIDEO_MODELS if model.startswith("wan"))
 LEAST: dict[str, dict[str, Any]] = {
@@ -28,8 +28,8 @@ def paths(model: str, dialect: rules.Dialect = "current", **inputs: Any) -> list
     return [issue["path"] for issue in issues]
 
 
-def test_there_are_thirteen_video_models_with_rules() -> None:
-    assert len(rules.VIDEO_MODELS) == 13
+def test_every_video_model_of_the_contract_has_rules() -> None:
+    assert set(rules.VIDEO_MODELS) == {*TRIO, *TWO_FIVE, *WAN}
     assert len(WAN) == 6
 
 
@@ -62,7 +62,8 @@ def test_each_required_input_is_missed(model: str) -> None:
         ((*TRIO, "seedance2-5"), "aspectRatio", ["16:9", "9:16", "1:1", "4:3", "3:4", "21:9"], ["5:4", "adaptive"]),
         (WAN[::3], "aspectRatio", ["16:9", "9:16", "1:1", "4:3", "3:4"], ["21:9", "adaptive"]),
         (WAN[1::3], "aspectRatio", ["adaptive"], ["21:9"]),
-        (TWO_FIVE[1:2], "aspectRatio", ["5:4"], []),
+        (TWO_FIVE[1:], "aspectRatio", ["5:4"], []),
+        (TWO_FIVE[1:], "mode", ["edit"], []),
         ((*TRIO, *TWO_FIVE), "generate_audio", [True, False], ["yes", 1, None]),
         (WAN, "generate_audio", ["yes"], []),
         (WAN, "audio", [True], ["yes"]),
@@ -110,40 +111,114 @@ def test_zod_texts_are_the_vendors() -> None:
 
 
 @pytest.mark.parametrize("model", [*rules.IMAGE_MODELS, *rules.OTHER_MODELS])
-def test_models_without_rules_need_only_a_prompt(model: str) -> None:
+def test_images_and_other_models_need_only_a_prompt(model: str) -> None:
     assert rules.known(model)
     assert rules.check(model, {"prompt": "a", "anything": object()}, "current", strict_duration=True) == []
     assert rules.check(model, {}, "current", strict_duration=True)[0]["path"] == ["prompt"]
 
 
-LATE_AUDIO_ALONE = {"audioUrls": ["https://example.com/a.mp3"]}
+@pytest.mark.parametrize(
+    ("model", "name", "good", "bad"),
+    [
+        ("gpt-image-2", "quality", ["low", "high"], ["max", 1]),
+        ("gpt-image-2", "uploadedUrls", [[URL] * 10], [[URL] * 11]),
+        ("gpt-image-2.5-flare", "quality", ["max", "auto"], ["best"]),
+        ("gpt-image-2.5-sunburst", "outputCompression", [0, 100], [101]),
+        ("seedream-5.0-pro", "resolution", ["1k", "2k"], ["4k"]),
+        ("nanobanana2", "resolution", ["2k", "4k"], ["1k"]),
+        ("nanobanana-pro", "aspectRatio", ["3:4"], ["21:9"]),
+        ("midjourney-v8", "aspectRatio", ["4:5", "7:1", "wide"], []),
+        ("midjourney-v8", "prompt", ["x" * 6001], [""]),
+        ("midjourney-v7", "autoFix", [True, False], ["yes", 1]),
+        ("midjourney-v7-niji", "quality", [0.25, 1], [2, "1", True]),
+        ("midjourney-v8", "style", ["raw"], ["cooked"]),
+    ],
+)
+def test_images_have_fields_of_their_own(model: str, name: str, good: list[Any], bad: list[Any]) -> None:
+    for values, expected in ((good, []), (bad, [[name]])):
+        for value in values:
+            issues = rules.check(model, {"prompt": "a"} | {name: value}, "current", strict_duration=True)
+            assert [issue["path"] for issue in issues] == expected, value
+
+
+def test_midjourney_cuts_long_prompts_and_runs_other_ratios_at_1_1() -> None:
+    order = rules.place("midjourney-v8", {"prompt": "x" * 7000, "aspectRatio": "7:1"}, "current")
+    assert (len(order.prompt), order.width, order.height) == (6000, 1024, 1024)
+    wide = rules.place("midjourney-v7", {"prompt": "a", "aspectRatio": "21:9"}, "current")
+    assert (wide.width, wide.height) == (1680, 720)
 
 
 @pytest.mark.parametrize(
-    ("model", "inputs", "words"),
+    ("model", "inputs", "kind"),
     [
-        ("seedance-20", LATE_AUDIO_ALONE, "Audio cannot be the only reference"),
-        ("seedance-20", {"videoUrls": ["https://x.io/a-8s.mp4", "https://x.io/b-8s.mp4"]}, "videos must not exceed 15"),
-        ("seedance-20", {"imageUrls": [URL], "audioUrls": ["https://x.io/a-16s.mp3"]}, "audio must not exceed 15"),
-        ("seedance2-5", LATE_AUDIO_ALONE, "Audio cannot be the only reference"),
-        ("seedance2-5", {"prompt": " "}, "`content`"),
-        ("seedance2-5", {"videoUrls": ["https://x.io/a-31s.mp4"]}, "`content`"),
-        ("seedance2-5", {"videoUrls": ["https://x.io/a-16s.mp4"] * 2}, "`content`"),
-        ("seedance2-5", {"imageUrls": [URL], "audioUrls": ["https://x.io/a-31s.mp3"]}, "`content`"),
-        ("seedance2-5-edit", {"videoUrls": ["https://x.io/a-3s.mp4"]}, "`content`"),
-        ("wan3.0-ref-to-video", {"videoUrls": ["https://x.io/a-16s.mp4"]}, "Each reference video"),
-        ("wan3.0-ref-to-video", {"videoUrls": ["https://x.io/a-15s.mp4"], "duration": 16}, "plus duration"),
-        ("wan3.0-ref-to-video", {"audioUrls": ["https://x.io/a-16s.mp3"]}, "audio must not exceed 15"),
+        ("gpt-image-2", {}, "image/png"),
+        ("gpt-image-2", {"outputFormat": "jpeg"}, "image/jpeg"),
+        ("nanobanana2", {}, "image/jpeg"),
+        ("midjourney-v8", {"outputFormat": "jpeg"}, "image/png"),
+        ("seedance2-5", {"output_format": "mov"}, "video/quicktime"),
+        ("seedance-20", {"output_format": "mov"}, "video/mp4"),
+        ("suno-music", {}, "video/mp4"),
     ],
 )
-def test_what_is_found_only_after_creation_passes_the_first_check(
-    model: str, inputs: dict[str, Any], words: str
-) -> None:
+def test_each_model_makes_its_kind_of_file(model: str, inputs: dict[str, Any], kind: str) -> None:
+    assert rules.media_type(rules.place(model, {"prompt": "a", **inputs}, "current")) == kind
+
+
+AUDIO = ["https://example.com/a.mp3"]
+CLIP = "https://x.io/a-{}s.mp4"
+
+
+def late(model: str, **inputs: Any) -> tuple[str, str] | None:
     assert paths(model, **inputs) == []
-    late = rules.late_failure(rules.place(model, LEAST[model] | inputs, "current"))
-    assert late is not None
-    assert late[0] == "InvalidParameter"
-    assert words in late[1]
+    return rules.late_failure(rules.place(model, LEAST[model] | inputs, "current"))
+
+
+@pytest.mark.parametrize(
+    ("models", "inputs", "numbers"),
+    [
+        ((*TRIO, "seedance2-5"), {"audioUrls": AUDIO}, []),
+        (TRIO, {"videoUrls": [CLIP.format(8)] * 2}, ["15"]),
+        (TRIO, {"imageUrls": [URL], "audioUrls": [CLIP.format(16)]}, ["15"]),
+        (("seedance2-5",), {"prompt": " "}, []),
+        (("seedance2-5",), {"videoUrls": [CLIP.format(31)]}, []),
+        (("seedance2-5",), {"videoUrls": [CLIP.format(1)]}, []),
+        (("seedance2-5",), {"videoUrls": [CLIP.format(16)] * 2}, []),
+        (("seedance2-5",), {"imageUrls": [URL], "audioUrls": [CLIP.format(31)]}, []),
+        (("seedance2-5-edit",), {"videoUrls": [CLIP.format(16)] * 2}, []),
+        (("seedance2-5-edit", "seedance2-5-extend"), {"videoUrls": [CLIP.format(4), CLIP.format(1)]}, []),
+        (("seedance2-5-extend",), {"videoUrls": [CLIP.format(1)]}, []),
+        (WAN[2::3], {"videoUrls": [CLIP.format("16.12")]}, ["https://x.io/a-16.12s.mp4", "16.12s", "15s"]),
+        (WAN[2::3], {"videoUrls": [CLIP.format("10.61")], "duration": 20}, ["10.61s", "20.0s", "30.61s", "30s"]),
+        (WAN[2::3], {"audioUrls": [CLIP.format(16)]}, ["15"]),
+    ],
+)
+def test_wrong_references_pass_the_first_check_and_fail_after_creation(
+    models: tuple[str, ...], inputs: dict[str, Any], numbers: list[str]
+) -> None:
+    for model in models:
+        failure = late(model, **inputs)
+        assert failure is not None
+        code, message = failure
+        assert code == "InvalidParameter"
+        assert all(number in message for number in numbers)
+
+
+@pytest.mark.parametrize(("seconds", "fails"), [(3, True), (4, False), (30, False), (31, True)])
+def test_the_clip_that_is_edited_is_4_to_30_seconds_long(seconds: int, fails: bool) -> None:
+    failure = late("seedance2-5-edit", videoUrls=[CLIP.format(seconds)])
+    assert (failure and failure[0]) == ("1001" if fails else None)
+
+
+@pytest.mark.parametrize("model", WAN[2::3])
+def test_wan_takes_audio_as_the_only_reference(model: str) -> None:
+    assert late(model, audioUrls=AUDIO) is None
+
+
+@pytest.mark.parametrize("model", rules.VIDEO_MODELS)
+def test_as_many_references_as_a_model_takes_are_not_too_long_when_nobody_tells_their_length(model: str) -> None:
+    fields = rules.VIDEO_MODELS[model].fields
+    counts = {name: rule.maximum for name, rule in fields.items() if isinstance(rule, rules.Urls)}
+    assert late(model, **{name: [URL] * count for name, count in counts.items()}) is None
 
 
 @pytest.mark.parametrize("model", rules.VIDEO_MODELS)
@@ -171,7 +246,7 @@ def test_output_sizes_follow_the_vendors_table(model: str, resolution: str, rati
     assert (order.width, order.height) == size
 
 
-VIDEO = ["https://example.com/a-10s.mp4"]
+VIDEO = ["https://example.com/a.mp4"]  # 10 s long, as nothing else is said
 
 
 @pytest.mark.parametrize(
@@ -192,9 +267,21 @@ VIDEO = ["https://example.com/a-10s.mp4"]
         ("seedance2-5", {"outputResolution": "1080p"}, 717, 717),
         ("seedance2-5-edit", {"videoUrls": VIDEO}, 525, 700),
         ("seedance2-5-extend", {"videoUrls": VIDEO, "duration": 5}, 175, 525),
+        ("seedance2.0-fast", {"outputResolution": "480p"}, 70, 70),
+        ("wan3.0-text-to-video", {}, 142.57, 142.57),
+        ("wan3.0-ref-to-video", {"outputResolution": "480p", "duration": 2}, 28.514, 28.514),
         ("wan3.0-text-to-video", {"outputResolution": "1080p"}, 285.05, 285.05),
         ("wan3.0-prime-text-to-video", {"outputResolution": "480p"}, 94.3, 94.3),
         ("gpt-image-2", {}, 2.17, 2.17),
+        ("gpt-image-2", {"quality": "high", "resolution": "4k"}, 156.36, 156.36),
+        ("gpt-image-2.5-sunburst", {}, 1.75, 1.82),
+        ("gpt-image-2.5-flare", {"resolution": "4k"}, 1.75, 1.82),
+        ("seedream-5.0-pro", {}, 24, 24),
+        ("seedream-5.0-pro", {"resolution": "1k"}, 14, 14),
+        ("nanobanana-pro", {}, 14.41, 14.41),
+        ("nanobanana-pro", {"resolution": "4k"}, 25.8, 25.8),
+        ("nanobanana2", {}, 15, 15),
+        ("nanobanana2", {"resolution": "4k"}, 25, 25),
         ("midjourney-v8", {}, 12, 12),
         ("suno-music", {}, 10, 10),
     ],
@@ -212,12 +299,15 @@ JSON = st.recursive(
     max_leaves=6,
 )
 NAMES = st.sampled_from(
-    sorted({name for model in rules.VIDEO_MODELS.values() for name in model.fields} | set(rules.OLDER_FIELDS["seed"]))
+    sorted(
+        {name for model in (rules.VIDEO_MODELS | rules.IMAGE_MODELS).values() for name in model.fields}
+        | set(rules.OLDER_FIELDS["seed"])
+    )
 )
 
 
 @given(
-    model=st.sampled_from([*rules.VIDEO_MODELS, "gpt-image-2", "suno-music"]),
+    model=st.sampled_from([*rules.VIDEO_MODELS, *rules.IMAGE_MODELS, "suno-music"]),
     inputs=st.dictionaries(NAMES, JSON, max_size=5),
     dialect=st.sampled_from(rules.DIALECTS),
     strict=st.booleans(),

@@ -13,7 +13,7 @@ from .conftest import until  # type: ignore[import-not-found]
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .conftest import Api
+    from .conftest import Api, Clock
 
 
 def options(**settings: Any) -> pytest.MarkDecorator:
@@ -76,7 +76,7 @@ def test_the_seeds_callback_is_flat(api: Api, receiver: Receiver) -> None:
     assert list(body) == members
     assert (body["taskId"], body["status"]) == (task_id, "success")
     assert "Authorization" not in receiver.headers[0]
-    assert api.emulator.deliveries() == [
+    assert until(api.emulator.deliveries, bool) == [
         {"taskId": task_id, "url": receiver.url, "copy": 1, "attempt": 1, "status": 200}
     ]
 
@@ -116,7 +116,7 @@ def test_a_refused_callback_is_tried_again_in_the_flat_generation(api: Api, rece
     receiver.statuses = [500, 503]
     create(api, receiver)
     until(lambda: len(receiver.bodies), lambda count: count == 3)
-    assert [delivery["status"] for delivery in api.emulator.deliveries()[:2]] == [500, 503]
+    until(api.emulator.deliveries, lambda sent: [delivery["status"] for delivery in sent] == [500, 503, 200])
 
 
 def test_a_refused_callback_is_never_tried_again_in_the_current_generation(api: Api, receiver: Receiver) -> None:
@@ -139,11 +139,20 @@ def test_callbacks_may_arrive_twice_or_never(api: Api, receiver: Receiver) -> No
 
 def test_nobody_listening_is_noted_and_harms_nothing(api: Api) -> None:
     lines: list[str] = []
-    api.emulator.server._log = lines.append
+    api.emulator.server.log.say = lines.append
     api.submit({"model": "seedance-20", "inputs": {"prompt": "a"}, "callBackUrl": "http://127.0.0.1:9/"})
-    until(api.emulator.deliveries, bool)
-    assert lines[-1].endswith("attempt 1, no answer")
-    assert api.emulator.deliveries()[0]["status"] == 0
+    (delivery,) = until(api.emulator.deliveries, bool)
+    assert delivery["status"] == 0
+    assert delivery["taskId"] in lines[-1]
+
+
+@options(generating_seconds=3600)
+def test_a_callback_comes_as_soon_as_the_clock_of_the_task_says_so(api: Api, receiver: Receiver, clock: Clock) -> None:
+    task_id = create(api, receiver)
+    clock.forward(3600)
+    body = first(receiver)["data"]
+    assert body == api.record(task_id)
+    assert body["completeTime"] - body["createTime"] == 3_600_000
 
 
 @options(generating_seconds=0.3)

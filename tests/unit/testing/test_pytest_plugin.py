@@ -22,8 +22,9 @@ def create(url):
 
 def test_the_connection_points_at_the_running_emulator(seedance_emulator):
     connection = json.loads(os.environ["AIRFLOW_CONN_SEEDANCE_DEFAULT"])
-    assert connection["host"] == seedance_emulator.url
-    assert create(connection["host"])["taskId"]
+    url = f"{connection['host']}:{connection['port']}"
+    assert url == seedance_emulator.url
+    assert create(url)["taskId"]
     assert seedance_emulator.bill()["tasks_created"] == 1
 
 def test_each_test_has_a_fresh_one(seedance_emulator):

@@ -1,238 +1,246 @@
-"""The fault script: what goes wrong, where, for whom and how often; deterministic.
+"""Bad answers that any HTTP server could give."""
 
-A fault is one rule of the script (admin route, `Emulator.add_fault`, `--faults` file) or a directive in a
-prompt. Three kinds: a *reply* fault replaces or delays an HTTP answer, a *record* fault changes what one
-recordInfo answer shows, a *task* fault decides a new task's fate.
-"""
-
+# ruff: noqa: D102 - what an overridden method does here stands at its class
 from __future__ import annotations
 
-import re
+import asyncio
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
-Kind = Literal["reply", "record", "task"]
-ENDPOINTS = ("createTask", "recordInfo", "uploads", "uploadStatus", "put", "media", "any")
+from aiohttp import web
 
-
-class _Spec(NamedTuple):
-    kind: Kind
-    params: dict[str, Any]  # name -> default
+from seedance_provider.testing.emulator import dialects, texts
+from seedance_provider.testing.emulator.faults.base import Exchange, Reply
+from seedance_provider.testing.emulator.messages import html_reply, json_reply
 
 
-FAULTS: dict[str, _Spec] = {
-    # `accept`: whether the request is really carried out (a task created and billed) before the bad answer.
-    "http": _Spec(
-        "reply",
-        {
-            "status": 500,
-            "message": "Internal server error",
-            "json": None,
-            "body": None,
-            "content_type": None,
-            "headers": {},
-            "accept": False,
-        },
-    ),
-    "html": _Spec("reply", {"status": 502, "headers": {}, "accept": False}),
-    "rate_limit": _Spec("reply", {"limit": None, "current": None, "retry_after": None}),
-    "truncated": _Spec("reply", {"accept": True}),
-    "empty": _Spec("reply", {"status": 200, "accept": False}),
-    "no_task_id": _Spec("reply", {"accept": False}),
-    "envelope_error": _Spec("reply", {"code": 500, "message": "Internal server error", "accept": False}),
-    "slow": _Spec("reply", {"seconds": 5.0, "accept": False}),
-    "reset": _Spec("reply", {"accept": False}),
-    "redirect": _Spec("reply", {"status": 302, "location": "https://elsewhere.invalid/", "accept": False}),
-    "oversize": _Spec("reply", {"bytes": 20_000_000, "accept": False}),
-    "not_found": _Spec("reply", {}),
-    "status_word": _Spec("record", {"word": "queued"}),
-    "null_output": _Spec("record", {}),
-    "null_sizes": _Spec("record", {}),
-    "credits": _Spec("record", {"credits": 0.0}),
-    "members": _Spec("record", {"set": {}, "remove": []}),
-    "fail": _Spec("task", {"code": None, "message": None, "shape": None}),
-    "fail_without_error": _Spec("task", {}),
-    "settle": _Spec("task", {"credits": None, "seconds": None}),
-    "webhook": _Spec("task", {"copies": 0}),
-    "times": _Spec("task", {"waiting": None, "generating": None}),
-}
-_NUMBER: tuple[type, ...] = (int, float)
-_OPTIONAL_TYPES: dict[str, tuple[type, ...]] = {  # of parameters without a default; the others are strings
-    "credits": _NUMBER,
-    "seconds": _NUMBER,
-    "waiting": _NUMBER,
-    "generating": _NUMBER,
-    "limit": (int,),
-    "current": (int,),
-    "retry_after": (int, float, str),
-    "json": (dict, list, str, int, float, bool),
-}
-_DEFAULT_ON: dict[Kind, str] = {"reply": "createTask", "record": "recordInfo", "task": "createTask"}
-_ONLY_ON_SUCCESS = ("null_output", "null_sizes", "credits")
-
-# Error texts of failed tasks, by code, when a fault names none.
-FAIL_MESSAGES = {
-    "1001": "Service temporarily unavailable. Please try again later.",
-    "500": "Generation failed. Please try again.",
-    "2038": "The input text violates our content rules.",
-    "asset_review_failed": "Reference image 1 failed review. Please replace it.",
-    "InvalidParameter": "The parameter `content` specified in the request is not valid.",
-}
-_DIRECTIVE = re.compile(r"\[\[([A-Za-z_]+)((?::[^\[\]]*)?)\]\]")
+def _in_the_vendors_words(exchange: Exchange, status: int, message: str | None = None) -> web.Response:
+    """An error as the API or the edge gives it for this status on this endpoint."""
+    if message is None and status in texts.EDGE_STATUSES:
+        return html_reply(status)
+    usual, extra = texts.refusal(exchange.call.endpoint, status)
+    if message is not None:
+        usual, extra = message, {}
+    return json_reply(dialects.error(exchange.dialect, status, usual, extra), status)
 
 
-@dataclass
-class Fault:
-    """One rule: after `skip` matching requests, the next `times` matching ones meet the fault."""
-
-    fault: str
-    on: str
-    times: int | None = 1  # None: for ever
-    skip: int = 0
-    match: dict[str, str] = field(default_factory=dict)  # taskId and prompt, both by substring
-    params: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def kind(self) -> Kind:
-        """`reply`, `record` or `task`."""
-        return FAULTS[self.fault].kind
-
-    def to_json(self) -> dict[str, Any]:
-        """The rule as `parse` takes it, with what is left of `times` and `skip`."""
-        counts = {"fault": self.fault, "on": self.on, "times": self.times, "skip": self.skip, "match": self.match}
-        return counts | self.params
-
-    def meets(self, endpoint: str, kind: Kind, facts: dict[str, str]) -> bool:
-        """Whether a request is one this rule counts."""
-        return (
-            self.kind == kind
-            and self.on in (endpoint, "any")
-            and (self.fault not in _ONLY_ON_SUCCESS or facts.get("status") == "success")
-            and all(text in facts.get(name, "") for name, text in self.match.items())
-        )
+def _bytes_of(genuine: web.StreamResponse | None) -> bytes:
+    """The body of a genuine answer; a made-up one where there is none."""
+    body = genuine.body if isinstance(genuine, web.Response) else None
+    return body if isinstance(body, bytes) else b'{"taskId":"task_'
 
 
-def parse(rule: Any) -> Fault:
-    """One rule of a script, checked; a ValueError names what is wrong with it."""
-    if not isinstance(rule, dict) or rule.get("fault") not in FAULTS:
-        raise ValueError(f"a fault rule is an object whose 'fault' is one of {', '.join(FAULTS)}; got {rule!r}")
-    spec = FAULTS[rule["fault"]]
-    params = dict(rule)
-    name, on = params.pop("fault"), params.pop("on", _DEFAULT_ON[spec.kind])
-    times, skip, match = params.pop("times", 1), params.pop("skip", 0), params.pop("match", {})
-    if unknown := set(params) - set(spec.params):
-        allowed = ", ".join(spec.params) or "none"
-        raise ValueError(f"unknown parameter {sorted(unknown)} of fault {name!r}; it has: {allowed}")
-    if on not in ENDPOINTS or (spec.kind != "reply" and on != _DEFAULT_ON[spec.kind]):
-        raise ValueError(f"fault {name!r} cannot happen on {on!r}")
-    if not isinstance(match, dict) or set(match) - {"taskId", "prompt"}:
-        raise ValueError(f"'match' is an object with taskId or prompt (substrings), not {match!r}")
-    for label, count in (("times", 1 if times is None else times), ("skip", skip)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(f"{label!r} must be a whole number from 0, not {count!r}")
-    for label, value in params.items():
-        _check_type(name, label, value, spec.params[label])
-    return Fault(name, on, times, skip, {key: str(text) for key, text in match.items()}, spec.params | params)
+@dataclass(frozen=True, kw_only=True)
+class Http(Reply, name="http"):
+    """Any status with any body; without one, the vendor's words for the status on that endpoint."""
+
+    status: int = 500
+    message: str | None = None
+    json: Any = None
+    body: str | None = None
+    content_type: str | None = None
+    headers: dict[str, Any] = field(default_factory=dict)
+
+    async def reply(self, exchange: Exchange, _: web.StreamResponse | None) -> web.StreamResponse:
+        if self.body is not None or self.json is not None:
+            text = dialects.compact(self.json) if self.body is None else self.body
+            headers = {"Content-Type": self.content_type or "application/json"} | self.headers
+            return web.Response(body=text.encode(), status=self.status, headers=headers)
+        response = _in_the_vendors_words(exchange, self.status, self.message)
+        if self.content_type is not None:
+            response.headers["Content-Type"] = self.content_type
+        response.headers.update(self.headers)
+        return response
 
 
-def _check_type(fault: str, label: str, value: Any, default: Any) -> None:
-    """A parameter has the type of its default; whole numbers do for fractions."""
-    if default is None:
-        allowed = _OPTIONAL_TYPES.get(label, (str,))
-    else:
-        allowed = _NUMBER if isinstance(default, float) else (type(default),)
-    if type(value) not in allowed and not (value is None and default is None):
-        wanted = " or ".join(kind.__name__ for kind in allowed)
-        raise ValueError(f"{label!r} of fault {fault!r} must be {wanted}, not {value!r}")
+@dataclass(frozen=True, kw_only=True)
+class OddStatus(Reply, name="odd_status", on="recordInfo"):
+    """A status that recordInfo never gives (302, 408, 421, 425, 460, …), with an empty body."""
+
+    status: int = 460
+    location: str = "https://elsewhere.invalid/"  # sent with a 3xx
+
+    async def reply(self, exchange: Exchange, _: web.StreamResponse | None) -> web.StreamResponse:
+        headers = {"Location": self.location} if 300 <= self.status < 400 else None
+        return web.Response(status=self.status, headers=headers)
 
 
-def take(faults: list[Fault], endpoint: str, kind: Kind, facts: dict[str, str]) -> Fault | None:
-    """The first rule that applies to this request, counted down; rules that are used up disappear."""
-    for fault in faults:
-        if not fault.meets(endpoint, kind, facts):
-            continue
-        if fault.skip:
-            fault.skip -= 1
-            continue
-        if fault.times is not None:
-            fault.times -= 1
-            if fault.times <= 0:
-                faults.remove(fault)
-        return fault
-    return None
+@dataclass(frozen=True, kw_only=True)
+class Html(Reply, name="html"):
+    """A page of the edge."""
+
+    status: int = 502
+    headers: dict[str, Any] = field(default_factory=dict)
+
+    async def reply(self, exchange: Exchange, _: web.StreamResponse | None) -> web.StreamResponse:
+        return html_reply(self.status, self.headers)
 
 
-class Directives(NamedTuple):
-    """What a prompt asks for: rules for the POST itself, and rules bound to the task it creates."""
+@dataclass(frozen=True, kw_only=True)
+class RateLimit(Reply, name="rate_limit"):
+    """429, with or without the numbers."""
 
-    on_create: list[Fault]
-    on_task: list[Fault]
+    limit: int | None = None
+    current: int | None = None
+    retry_after: float | str | None = None
 
-
-# Short directives: the fault they stand for and what their arguments mean, in order.
-_SHORT: dict[str, tuple[str, tuple[str, ...]]] = {
-    "status": ("status_word", ("word", "times")),
-    "null_output": ("null_output", ("times",)),
-    "null_sizes": ("null_sizes", ("times",)),
-    "not_found": ("not_found", ("times",)),
-    "fail": ("fail", ("code", "message")),
-    "fail_without_error": ("fail_without_error", ()),
-    "settle": ("settle", ("credits", "seconds")),
-    "webhook": ("webhook", ("copies",)),
-    "waiting": ("times", ("waiting",)),
-    "generating": ("times", ("generating",)),
-}
+    async def reply(self, exchange: Exchange, _: web.StreamResponse | None) -> web.StreamResponse:
+        numbers = {"limit": self.limit, "current": self.current}
+        extra = {name: value for name, value in numbers.items() if value is not None}
+        message = texts.limit_reached(extra.get("limit", "?"))
+        response = json_reply(dialects.error(exchange.dialect, 429, message, extra), 429)
+        if self.retry_after is not None:
+            response.headers["Retry-After"] = str(self.retry_after)
+        return response
 
 
-def _scalar(text: str) -> Any:
-    if text in ("true", "false"):
-        return text == "true"
-    try:
-        return int(text)
-    except ValueError:
-        try:
-            return float(text)
-        except ValueError:
-            return text
+@dataclass(frozen=True, kw_only=True)
+class Truncated(Reply, name="truncated"):
+    """Half of the JSON, in an otherwise perfect answer."""
+
+    accept: bool = True
+
+    async def reply(self, exchange: Exchange, genuine: web.StreamResponse | None) -> web.StreamResponse:
+        body = _bytes_of(genuine)
+        return web.Response(body=body[: len(body) // 2], content_type="application/json")
 
 
-def directives(prompt: str) -> Directives:
-    """The directives in a prompt, `[[name:argument:…]]`; words that are not directives are left alone.
+@dataclass(frozen=True, kw_only=True)
+class Empty(Reply, name="empty"):
+    """No body."""
 
-    `[[createTask:reset:accept=true]]` and `[[recordInfo:html:status=502:times=3]]` name any reply fault; a
-    number alone means that HTTP status and a second bare number how many times.
+    status: int = 200
+
+    async def reply(self, exchange: Exchange, _: web.StreamResponse | None) -> web.StreamResponse:
+        return web.Response(status=self.status)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoTaskId(Reply, name="no_task_id"):
+    """200 without a taskId."""
+
+    async def reply(self, exchange: Exchange, _: web.StreamResponse | None) -> web.StreamResponse:
+        return json_reply({"message": "ok"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvelopeError(Reply, name="envelope_error"):
+    """An error inside an HTTP 200."""
+
+    code: int = 500
+    message: str | None = None
+
+    async def reply(self, exchange: Exchange, _: web.StreamResponse | None) -> web.StreamResponse:
+        usual, extra = texts.refusal(exchange.call.endpoint, self.code)
+        if self.message is not None:
+            usual, extra = self.message, {}
+        return json_reply({"code": self.code, "message": usual, "data": None} | extra)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotFound(Reply, name="not_found"):
+    """404 for a task that exists."""
+
+    short: ClassVar[dict[str, tuple[str, ...]]] = {"not_found": ("times",)}
+
+    async def reply(self, exchange: Exchange, _: web.StreamResponse | None) -> web.StreamResponse:
+        return json_reply(dialects.error(exchange.dialect, 404, "Task not found", {}), 404)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slow(Reply, name="slow"):
+    """The genuine answer, late. Unless accepted before, a client that hung up meanwhile gets no task."""
+
+    seconds: float = 5.0
+
+    async def reply(self, exchange: Exchange, genuine: web.StreamResponse | None) -> web.StreamResponse:
+        await asyncio.sleep(self.seconds)
+        transport = exchange.call.request.transport
+        if genuine is None and (transport is None or transport.is_closing()):
+            return web.Response(status=499)
+        return genuine or exchange.carry_out()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oversize(Reply, name="oversize"):
+    """A very long JSON."""
+
+    bytes: int = 20_000_000
+
+    async def reply(self, exchange: Exchange, _: web.StreamResponse | None) -> web.StreamResponse:
+        return json_reply({"padding": "x" * self.bytes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class GzipLie(Reply, name="gzip_lie"):
+    """A plain body that is announced as gzip."""
+
+    accept: bool = True
+
+    async def reply(self, exchange: Exchange, genuine: web.StreamResponse | None) -> web.StreamResponse:
+        headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        return web.Response(body=_bytes_of(genuine), status=genuine.status if genuine else 200, headers=headers)
+
+
+CONTROL_CHARACTERS = "\x1b[31m\r\nFORGED LINE\x00\x07\x85\u2028\u202e\u200f"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlChars(Reply, name="control_chars"):
+    """Control characters, line ends and bidirectional marks in the texts.
+
+    An error with this status; with `genuine`, the genuine answer with its `message`, `error` and `failMsg` spoiled.
     """
-    found = Directives([], [])
-    for name, rest in _DIRECTIVE.findall(prompt):
-        if name in _SHORT:
-            fault = _short(name, rest[1:])
-        elif name in ("createTask", "recordInfo"):
-            fault = _long(name, rest[1:].split(":"))
-        else:
-            continue
-        to_create = fault.kind == "reply" and fault.on == "createTask"
-        if to_create:
-            fault.match = {"prompt": prompt}
-        (found.on_create if to_create else found.on_task).append(fault)
-    return found
+
+    status: int = 500
+    genuine: bool = False
+
+    async def reply(self, exchange: Exchange, genuine: web.StreamResponse | None) -> web.StreamResponse:
+        if not self.genuine:
+            message = texts.refusal(exchange.call.endpoint, self.status)[0] + CONTROL_CHARACTERS
+            return _in_the_vendors_words(exchange, self.status, message)
+        answer = genuine or exchange.carry_out()
+        if not isinstance(answer, web.Response):
+            return answer
+        return json_reply(_spoiled(json.loads(_bytes_of(answer))), answer.status)
 
 
-def _short(name: str, rest: str) -> Fault:
-    fault, arguments = _SHORT[name]
-    texts = rest.split(":", max(len(arguments) - 1, 0)) if rest else []
-    rule: dict[str, Any] = {"fault": fault, "times": None}
-    for argument, text in zip(arguments, texts, strict=False):
-        rule[argument] = text if argument in ("code", "message", "word") else _scalar(text)
-    if fault == "not_found":
-        rule["on"] = "recordInfo"
-    return parse(rule)
+def _spoiled(value: Any) -> Any:
+    """JSON with control characters at the end of each text that is for people."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: text + CONTROL_CHARACTERS
+        if name in ("message", "error", "failMsg") and isinstance(text, str)
+        else _spoiled(text)
+        for name, text in value.items()
+    }
 
 
-def _long(on: str, arguments: list[str]) -> Fault:
-    rule: dict[str, Any] = {"fault": arguments[0], "on": on}
-    if arguments[0].isdigit():
-        rule |= {"fault": "http", "status": int(arguments[0])}
-    for argument in arguments[1:]:
-        name, has_name, text = argument.partition("=")
-        rule[name if has_name else "times"] = _scalar(text if has_name else name)
-    return parse(rule)
+# How a body repeats the key: the text around it is JSON in each case.
+_ECHOES: dict[str, Callable[[str], bytes]] = {
+    "plain": lambda key: _refused(json.dumps(key)),
+    "escaped": lambda key: _refused('"' + "".join(f"\\u{ord(letter):04X}" for letter in key) + '"'),
+    "utf16": lambda key: _refused(json.dumps(key)).decode().encode("utf-16"),
+}
+
+
+def _refused(quoted: str) -> bytes:
+    return b'{"message":"Invalid API Key: ' + quoted[1:].encode() + b"}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EchoKey(Reply, name="echo_key"):
+    """An error that repeats the caller's API key: plain, with each character as a JSON escape, or in UTF-16."""
+
+    status: int = 401
+    form: Literal["plain", "escaped", "utf16"] = "plain"
+
+    async def reply(self, exchange: Exchange, _: web.StreamResponse | None) -> web.StreamResponse:
+        charset = "utf-16" if self.form == "utf16" else "utf-8"
+        body = _ECHOES[self.form](exchange.call.key)
+        return web.Response(
+            body=body, status=self.status, headers={"Content-Type": f"application/json; charset={charset}"}
+        )
