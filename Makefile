@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
-SOURCES = $(wildcard seedance_provider dags_examples tests tools benchmarks)
+SOURCES = $(wildcard seedance_provider dags_examples tests devtools benchmarks)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-ui test test-matrix bench lint types format build clean runtime dev python
@@ -17,10 +17,10 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: runtime ## run an example on a real local Airflow against the emulator, print its result
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python devtools/demo.py
 
 demo-ui: runtime ## the same, and keep Airflow's web UI running until Ctrl-C
-	@$(BIN)/python tools/demo.py --ui
+	@$(BIN)/python devtools/demo.py --ui
 
 test: dev ## run every test, with coverage (PYTEST_ARGS="-k name": only some, and no minimum of coverage)
 	@$(BIN)/coverage erase
@@ -29,10 +29,10 @@ test: dev ## run every test, with coverage (PYTEST_ARGS="-k name": only some, an
 	@$(BIN)/coverage report $(if $(PYTEST_ARGS),--fail-under=0)
 
 test-matrix: dev ## run what needs no Airflow processes on Airflow 2.11 to 3.3 (AIRFLOW=3.1: on one)
-	@$(BIN)/python tools/test_matrix.py $(AIRFLOW)
+	@$(BIN)/python devtools/test_matrix.py $(AIRFLOW)
 
 bench: python ## measure beside peers and bare loops, write benchmarks/results (BENCH_ARGS="--quick": rough, nothing written)
-	@$(PYTHON) tools/setup_venv.py bench --venv $(VENV)
+	@$(PYTHON) devtools/setup_venv.py bench --venv $(VENV)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lint: dev ## check style and formatting
@@ -41,7 +41,7 @@ lint: dev ## check style and formatting
 
 types: dev ## check types
 	@$(BIN)/mypy
-	@$(BIN)/mypy tools
+	@$(BIN)/mypy devtools
 
 format: dev ## format, and fix what can be fixed
 	@$(BIN)/ruff check --fix-only $(SOURCES)
@@ -56,10 +56,10 @@ clean: ## remove the virtual environment and everything generated
 	@find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
 runtime: python
-	@$(PYTHON) tools/setup_venv.py runtime --venv $(VENV)
+	@$(PYTHON) devtools/setup_venv.py runtime --venv $(VENV)
 
 dev: python
-	@$(PYTHON) tools/setup_venv.py dev --venv $(VENV)
+	@$(PYTHON) devtools/setup_venv.py dev --venv $(VENV)
 
 python:
 	@$(if $(PYTHON),,echo "Python 3.11, 3.12 or 3.13 is needed and none was found; try make PYTHON=/path/to/python3.12" >&2; exit 1)

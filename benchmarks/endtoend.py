@@ -1,6 +1,6 @@
 """In real Airflow: what a run of create and sensor takes beyond the video's own generation time.
 
-Scheduler, API server, triggerer and DAG processor run as processes (tools/local_airflow.py), the API is the emulator.
+All of Airflow's components run as processes (devtools/local_airflow.py); the API is the emulator.
 Beside it runs a DAG of the same shape that only sleeps, with Airflow's own deferrable TimeDeltaSensor.
 """
 
@@ -17,7 +17,7 @@ from benchmarks.harness import Result, Row
 from seedance_provider.testing import Emulator
 
 if TYPE_CHECKING:
-    from tools.local_airflow import LocalAirflow
+    from devtools.local_airflow import LocalAirflow
 
 SECTION = "End to end"
 VIDEO, SLEEP = "bench_video", "bench_sleep"
@@ -25,7 +25,7 @@ VIDEO, SLEEP = "bench_video", "bench_sleep"
 
 def run(*, quick: bool = False) -> Result:
     """Measure."""
-    from tools.local_airflow import LocalAirflow
+    from devtools.local_airflow import LocalAirflow
 
     result = Result()
     seconds, runs = (20.0, 2) if quick else (200.0, 8)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from devtools.local_airflow import LocalAirflow
 from seedance_provider.testing import Emulator
 from tests.conftest import EXAMPLES, ROOT
-from tools.local_airflow import LocalAirflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ POINTS = ("before_intent", "after_intent", "reply", "id_stored", "deferred", "re
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, dict[str, Any]]:
-    command = [sys.executable, str(ROOT / "tools" / "crash_harness.py"), "--json", "--way", "generate"]
+    command = [sys.executable, str(ROOT / "devtools" / "crash_harness.py"), "--json", "--way", "generate"]
     command += ["--policy", "safe"]
     for point in POINTS:
         command += ["--point", point]

@@ -18,7 +18,7 @@ VIDEOS, LIMIT = 12, 3
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
-    command = [sys.executable, str(ROOT / "tools" / "fan_out.py"), "--json", "--generation", "15"]
+    command = [sys.executable, str(ROOT / "devtools" / "fan_out.py"), "--json", "--generation", "15"]
     command += ["--poll-interval", "1", "--videos", str(VIDEOS), "--limit", str(LIMIT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.stdout, done.stderr

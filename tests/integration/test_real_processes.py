@@ -11,9 +11,9 @@ import pytest
 from tests.integration.conftest import API_KEY
 
 if TYPE_CHECKING:
+    from devtools.local_airflow import LocalAirflow
     from seedance_provider.testing import Emulator
     from tests.integration.conftest import RealAirflow, Vendor
-    from tools.local_airflow import LocalAirflow
 
 pytestmark = pytest.mark.airflow_processes
 

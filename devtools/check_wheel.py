@@ -1,4 +1,4 @@
-"""Check the built distributions as a user gets them: ``tools/check_wheel.py DIST_FOLDER EMPTY_FOLDER``.
+"""Check the built distributions as a user gets them: ``devtools/check_wheel.py DIST_FOLDER EMPTY_FOLDER``.
 
 The wheel is installed into a virtual environment in the empty folder, with its runtime dependencies only, and asked
 there, away from the checkout, what Airflow discovers of it.

@@ -1,4 +1,4 @@
-"""Make or refresh the virtual environment of this checkout: ``python3 tools/setup_venv.py runtime|dev|bench``.
+"""Make or refresh the virtual environment of this checkout: ``python3 devtools/setup_venv.py runtime|dev|bench``.
 
 Needs nothing but Python: the environment gets its own ``uv``, which installs Airflow in seconds where ``pip`` takes
 minutes; if uv cannot be had or fails (a private index that only pip is told of), pip does the work. A stamp makes a

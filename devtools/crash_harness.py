@@ -1,7 +1,7 @@
 """Kill -9 a real Airflow at every point of a submission, and count what that costs.
 
-    python tools/crash_harness.py                                  # every point, both submit policies, user actions
-    python tools/crash_harness.py --policy safe --point reply --point id_stored
+    python devtools/crash_harness.py                                  # every point, both submit policies, user actions
+    python devtools/crash_harness.py --policy safe --point reply --point id_stored
 
 Airflow 3.3 (scheduler, LocalExecutor, triggerer, API server, DAG processor) runs against the emulator. Each case is a
 DAG with an account and a connection of its own, so its POSTs and its bill are its own. At the named point of the first
@@ -223,9 +223,10 @@ def _arm(case: Case, die: Callable[[], NoReturn], emulator_url: str, context: An
     ti = context["ti"]
     if ti.try_number != 1 or ti.task_id != case.killed_task or case.kill_point is None:
         return
+    from seedance_provider.submission import SubmissionStore
+
     from seedance_provider import waiting
     from seedance_provider.hooks.seedance import SeedanceHook
-    from seedance_provider.submission import SubmissionStore
 
     def dying_before(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *_args, **_kwargs: die()

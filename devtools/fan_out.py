@@ -1,7 +1,7 @@
 """Fan out over an account that runs only a few tasks at once, on a real Airflow, and count what that takes.
 
-    python tools/fan_out.py                        # 60 videos, limit 5, without a pool
-    python tools/fan_out.py --pool                 # the same in a pool of 5 with include_deferred
+    python devtools/fan_out.py                        # 60 videos, limit 5, without a pool
+    python devtools/fan_out.py --pool                 # the same in a pool of 5 with include_deferred
 
 Mapped SeedanceGenerateVideoOperator tasks without Airflow retries against the emulator. A video of the emulator takes
 --generation seconds, much less than a real one, so that Airflow's own latency weighs more here than in life: the wall
