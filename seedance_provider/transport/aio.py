@@ -1,262 +1,293 @@
-"""Drives a flow with aiohttp, in the triggerer; one session per event loop and base URL serves all waiters."""
+"""Drives a flow with aiohttp, in the triggerer."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
+import inspect
 import ssl
 import time
-from collections.abc import Awaitable, Callable
-from functools import lru_cache
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import aiohttp
 from yarl import URL
 
-from seedance_provider.api.flows import RenewKey, Send, Sleep
+from seedance_provider.api.messages import RenewKey, Send, Sleep
+from seedance_provider.defaults import MAX_BODY
 from seedance_provider.exceptions import SeedanceTransportError
-from seedance_provider.transport import MAX_BODY, authorization, ca_bundle, make_reply, request_headers, slow_turn
-from seedance_provider.transport.pace import latest_turn, pace_of
+from seedance_provider.transport.http import (
+    MAX_HEADERS,
+    MAX_LINE,
+    authorization,
+    ca_bundle,
+    environment_proxy,
+    exchange_seconds,
+    make_reply,
+    request_headers,
+    timeouts,
+    transport_error,
+)
 
 if TYPE_CHECKING:
-    from seedance_provider.api.calls import Reply
-    from seedance_provider.api.flows import AnyLogger, Flow
+    from seedance_provider.api.messages import Flow, Reply, Request, Step
     from seedance_provider.connection import SeedanceSettings
-    from seedance_provider.transport.pace import Pace
 
 T = TypeVar("T")
-module_log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 100
 KEEP_ALIVE_SECONDS = 45
 """Longer than the pauses of the schedule, shorter than the minute after which gateways close idle connections."""
 DNS_CACHE_SECONDS = 300
+LAST_CALL_SECONDS = 0.5
+"""How long a request whose deadline has come still waits for a free connection."""
+
+_UNSENT = (
+    aiohttp.ClientConnectorError,  # name resolution, connecting, TLS; to the server or to the proxy
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,  # the proxy refused CONNECT
+    aiohttp.InvalidURL,
+)
+"""The errors that come before the first byte of a request."""
+_LIMITS: dict[str, Any] = {"max_line_size": MAX_LINE, "max_field_size": MAX_LINE} | (
+    # Not known to every release that is supported.
+    {"max_headers": MAX_HEADERS} if "max_headers" in inspect.signature(aiohttp.ClientSession).parameters else {}
+)
 
 
-class _SharedSession:
-    """A session that is opened for its first borrower and closed when the last one leaves.
+class Sessions:
+    """The two sessions of a base URL: one that keeps connections, and one for a request that needs a fresh one.
 
-    A context manager that all borrowers share: what ``contextlib`` makes of a generator costs each of them 600 bytes.
+    :param kept: Keeps its connections.
+    :param fresh: Keeps none.
     """
 
-    def __init__(self, key: tuple[asyncio.AbstractEventLoop, str]) -> None:
-        self._key = key
-        self._users = 0
-        self._session: aiohttp.ClientSession | None = None
-        self._lock = asyncio.Lock()
+    __slots__ = ("fresh", "kept")
 
-    async def __aenter__(self) -> aiohttp.ClientSession:
-        self._users += 1
-        try:
-            async with self._lock:
-                if self._session is None:
-                    self._session = await _open_session(self._key[1])
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self._session
+    def __init__(self, kept: aiohttp.ClientSession, fresh: aiohttp.ClientSession) -> None:
+        self.kept = kept
+        self.fresh = fresh
 
-    async def __aexit__(self, *_: object) -> None:
-        self._users -= 1
-        if self._users == 0:
-            del _shared[self._key]
-            if self._session is not None:
-                await _fresh_sessions.pop(self._session).close()
-                await self._session.close()
+    async def close(self) -> None:
+        """Close both, with all their connections."""
+        await self.fresh.close()
+        await self.kept.close()
 
 
-# To each session one that keeps no connections, for a request whose kept connection turned out to be dead.
-_fresh_sessions: WeakKeyDictionary[aiohttp.ClientSession, aiohttp.ClientSession] = WeakKeyDictionary()
-_shared: dict[tuple[asyncio.AbstractEventLoop, str], _SharedSession] = {}
-
-
-def shared_session(base_url: str) -> _SharedSession:
-    """Lend the event loop's session for a base URL, to be entered at once.
+async def open_sessions(base_url: str) -> Sessions:
+    """Open the sessions for a base URL. Takes tens of milliseconds, in which the event loop runs on.
 
     :param base_url: The API's base URL.
+    :raises SeedanceTransportError: if the proxy or the certificates that the environment names cannot be used.
     """
-    key = (asyncio.get_running_loop(), base_url)
-    return _shared.setdefault(key, _SharedSession(key))
+    tls, proxy = await asyncio.to_thread(_environment, base_url)
+    return Sessions(
+        _open_session(tls, proxy, keepalive_timeout=KEEP_ALIVE_SECONDS), _open_session(tls, proxy, force_close=True)
+    )
 
 
-async def _open_session(base_url: str) -> aiohttp.ClientSession:
-    try:
-        # Reading the bundle takes tens of milliseconds, in which no other trigger of this process would run.
-        tls, proxy = await asyncio.to_thread(_environment, base_url)
-    except (OSError, ValueError) as error:
-        raise SeedanceTransportError(
-            f"The proxy or the certificate bundle that the environment names cannot be used: {error}",
-            request_sent=False,
-        ) from error
-    session = _client_session(tls, proxy, keep=True)
-    _fresh_sessions[session] = _client_session(tls, proxy, keep=False)
-    return session
-
-
-def _client_session(tls: ssl.SSLContext | bool, proxy: str | None, *, keep: bool) -> aiohttp.ClientSession:
+def _open_session(tls: ssl.SSLContext | bool, proxy: str | None, **how: Any) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=MAX_CONNECTIONS,
-            ttl_dns_cache=DNS_CACHE_SECONDS,
-            ssl=tls,
-            **({"keepalive_timeout": KEEP_ALIVE_SECONDS} if keep else {"force_close": True}),
-        ),
+        # Without a limit: who shares the session limits it, and knows until when each may wait.
+        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_CACHE_SECONDS, ssl=tls, **how),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=request_headers(),
+        auto_decompress=False,
         proxy=proxy,
+        **_LIMITS,
     )
 
 
 def _environment(base_url: str) -> tuple[ssl.SSLContext | bool, str | None]:
-    """What to trust and which proxy to use: what requests would, so that both transports reach the same.
+    """What to trust and which proxy to use.
 
     Not aiohttp's trust_env: it honours .netrc as well, which must not override the API key, and looks it up on every
     request.
     """
-    from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
-
-    proxy = select_proxy(base_url, get_environ_proxies(base_url))
-    tls: ssl.SSLContext | bool = True
-    if urlsplit(base_url).scheme == "https":
-        bundle = ca_bundle()
-        is_directory = Path(bundle).is_dir()
-        tls = ssl.create_default_context(
-            cafile=None if is_directory else bundle, capath=bundle if is_directory else None
-        )
-    return tls, prepend_scheme_if_needed(proxy, "http") if proxy else None  # type: ignore[no-untyped-call]
-
-
-class _Wire(NamedTuple):
-    """What requests with some settings have in common."""
-
-    settings: SeedanceSettings
-    headers: dict[str, str]
-    timeout: aiohttp.ClientTimeout
-    pace: Pace
+    proxy = environment_proxy(base_url)
+    if urlsplit(base_url).scheme != "https":
+        return True, proxy
+    bundle = ca_bundle()
+    file, directory = (None, bundle) if Path(bundle).is_dir() else (bundle, None)
+    try:
+        return ssl.create_default_context(cafile=file, capath=directory), proxy
+    except (OSError, ValueError) as error:
+        raise SeedanceTransportError(
+            f"The certificate bundle that the environment names cannot be used: {bundle} ({error})", request_sent=False
+        ) from error
 
 
-@lru_cache(maxsize=64)
-def _wire(settings: SeedanceSettings) -> _Wire:
-    """Make it once for all waiters of a connection: there may be thousands."""
-    return _Wire(
-        settings,
-        {"Authorization": authorization(settings)},
-        # No total: with thousands of waiters most of a request's time may be spent waiting for a free connection.
-        aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout, sock_read=settings.read_timeout),
-        pace_of(settings),
-    )
+class Wire:
+    """What all requests with the same settings have in common: made once for thousands of waiters.
+
+    :param settings: Where and how to send.
+    :param sessions: The sessions of their base URL.
+    """
+
+    __slots__ = ("headers", "seconds", "sessions", "settings", "timeout")
+
+    def __init__(self, settings: SeedanceSettings, sessions: Sessions) -> None:
+        connect, read = timeouts(settings)
+        self.settings = settings
+        self.sessions = sessions
+        self.headers = {"Authorization": authorization(settings)}
+        self.timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
+        self.seconds = exchange_seconds(settings)
+
+
+class Shared(Protocol):
+    """What the waiters on a connection share: :class:`~seedance_provider.transport.pool.Channel`."""
+
+    connections: asyncio.Semaphore
+    current: Wire | None
+
+    async def ready(self, deadline: float | None) -> Wire:
+        """Look the connection up unless that was done just now."""
+
+    async def renew(self, refused: Wire, deadline: float | None) -> Wire:
+        """Look the connection up unless others did so since these settings were refused."""
 
 
 class AioTransport:
-    """Executes flows, one at a time each, on the running event loop.
+    """Executes one flow on the running event loop.
 
-    :param session: From :func:`shared_session`.
-    :param settings: Where and how to send.
-    :param renew: Reads the connection again, for when the key was refused.
-    :param log: Told, once, of a long wait for a turn.
+    :param shared: What it shares with others.
+    :param deadline: Until when, epoch seconds, the connection may be looked up; None for ever.
     """
 
-    __slots__ = ("_log", "_renew", "_session", "_url", "_wire")
+    __slots__ = ("_deadline", "_path", "_shared", "_url", "_wire")
 
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        settings: SeedanceSettings,
-        renew: Callable[[], Awaitable[SeedanceSettings]],
-        log: AnyLogger = module_log,
-    ) -> None:
-        self._session = session
-        self._renew = renew
-        self._log: AnyLogger | None = log
-        self._use(settings)
-
-    def _use(self, settings: SeedanceSettings) -> None:
-        self._wire = _wire(settings)
-        self._url: tuple[str, URL] | None = None
+    def __init__(self, shared: Shared, deadline: float | None) -> None:
+        self._shared = shared
+        self._deadline = deadline
+        self._wire: Wire | None = None
+        self._path = ""
+        self._url: URL | None = None
 
     async def drive(self, flow: Flow[T]) -> T:
         """Run a flow to its end.
 
         :param flow: The flow; always closed.
         :return: The flow's result.
-        :raises SeedanceError: what the flow raises.
+        :raises SeedanceError: what the flow raises, and what makes the connection unusable.
         """
         try:
+            # What fails here fails again at the flow's first request: the flow knows what that means for its task.
+            with contextlib.suppress(SeedanceTransportError):
+                await self._shared.ready(self._deadline)
             step = next(flow)
             while True:
-                if isinstance(step, Send):
-                    try:
-                        reply = await self._send(step)
-                    except SeedanceTransportError as error:
-                        step = flow.throw(error)
-                    else:
-                        step = flow.send(reply)
-                        del reply  # thousands sleep now, and none needs its last answer
-                elif isinstance(step, Sleep):
-                    await asyncio.sleep(step.seconds)
-                    step = next(flow)
-                elif isinstance(step, RenewKey):
-                    refused = self._wire.settings.api_key
-                    self._use(await self._renew())
-                    step = flow.send(self._wire.settings.api_key != refused)
+                try:
+                    result = await self._carry_out(step)
+                except SeedanceTransportError as error:
+                    step = flow.throw(error)
                 else:
-                    raise TypeError(f"{type(step).__name__} is for a worker")
+                    step = flow.send(result)
+                    del result  # thousands sleep now, and none needs its last answer
         except StopIteration as stop:
-            result: T = stop.value
-            return result
+            end: T = stop.value
+            return end
         finally:
             flow.close()
 
+    def _carry_out(self, step: Step) -> Awaitable[Reply | bool | None]:
+        if isinstance(step, Sleep):
+            return asyncio.sleep(step.seconds)
+        if isinstance(step, Send):
+            return self._send(step)
+        if isinstance(step, RenewKey):
+            return self._renew()
+        raise TypeError(f"{type(step).__name__} is for a worker")
+
+    async def _renew(self) -> bool:
+        refused = self._wire or await self._shared.ready(self._deadline)
+        wire = await self._shared.renew(refused, self._deadline)
+        return wire.settings.api_key != refused.settings.api_key
+
     async def _send(self, step: Send) -> Reply:
         request = step.request
-        settings, headers, timeout, pace = self._wire
-        if pace.limits(now := time.monotonic()):
-            latest = latest_turn(step.deadline)
-            while delay := pace.turn(now, latest):
-                if self._log is not None and (text := slow_turn(settings, delay)):
-                    self._log.info(text)
-                    self._log = None
-                await asyncio.sleep(delay)
-                if not pace.pauses(now := time.monotonic()):
-                    break
-        if self._url is None or self._url[0] != request.path:
-            self._url = (request.path, URL(settings.base_url + request.path, encoded=True))
-        session = self._session
-        while True:
-            try:
-                response = await session.request(
-                    request.method,
-                    self._url[1],
-                    data=request.body,
-                    headers=headers,
-                    allow_redirects=False,
-                    timeout=timeout,
-                )
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                # A gateway that forgot one kept connection forgot others, and aiohttp's own second try meets the next.
-                fresh = _fresh_sessions.get(session)
-                if fresh is not None and request.method == "GET" and _broke_off(error):
-                    session = fresh
-                    continue
-                raise _transport_error(error, settings) from error
-            async with response:
-                reply = make_reply(response.status, response.headers, await _read(response), settings)
-            pace.note(time.monotonic(), request.method, reply)
-            return reply
+        wire = self._shared.current or await self._shared.ready(step.deadline)
+        if wire is not self._wire or request.path != self._path or self._url is None:
+            self._wire, self._path = wire, request.path
+            self._url = _url(wire.settings, request.path)
+        connections = self._shared.connections
+        if connections.locked():
+            await _free_connection(connections, step.deadline, wire.settings)
+        else:
+            await connections.acquire()
+        try:
+            return await _exchange(wire, request, self._url)
+        finally:
+            connections.release()
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read the body up to the limit. What was received stands even if the connection then breaks."""
-    body = b""
+def _url(settings: SeedanceSettings, path: str) -> URL:
     try:
-        while len(body) < MAX_BODY and not response.content.at_eof():
-            body += await response.content.readany()
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        pass
-    return body
+        return URL(settings.base_url + path, encoded=True)
+    except ValueError as error:
+        raise transport_error(error, settings.base_url, settings, request_sent=False) from None
+
+
+async def _free_connection(connections: asyncio.Semaphore, deadline: float | None, settings: SeedanceSettings) -> None:
+    """Take a connection as soon as one is free, but wait no longer than the request may."""
+    left = None if deadline is None else max(deadline - time.time(), LAST_CALL_SECONDS)
+    try:
+        async with asyncio.timeout(left):
+            await connections.acquire()
+    except TimeoutError:
+        raise SeedanceTransportError(
+            f"The request to {settings.base_url} timed out before it was sent: all {MAX_CONNECTIONS} connections wait "
+            "for an answer",
+            request_sent=False,
+        ) from None
+
+
+async def _exchange(wire: Wire, request: Request, url: URL) -> Reply:
+    settings = wire.settings
+    response: aiohttp.ClientResponse | None = None
+    body = b""
+    complete = False
+    problem: SeedanceTransportError | None = None
+    try:
+        async with asyncio.timeout(wire.seconds):
+            response = await _answer(wire, request, url)
+            content = response.content
+            while len(body) < MAX_BODY and not content.at_eof():
+                body += await content.readany()
+            complete = content.at_eof() and len(body) <= MAX_BODY
+    except Exception as error:  # noqa: BLE001 - whatever a library raises, what matters is how far the request came
+        if response is None:
+            problem = transport_error(error, settings.base_url, settings, request_sent=not isinstance(error, _UNSENT))
+        else:
+            body += _left_over(response)
+    finally:
+        if response is not None and not complete:
+            response.close()
+    if response is None:
+        # Outside of the except clause: the cause may show the proxy's password.
+        raise problem or SeedanceTransportError(f"No answer from {settings.base_url}")
+    return make_reply(response.status, response.headers, body[:MAX_BODY], settings, complete=complete)
+
+
+async def _answer(wire: Wire, request: Request, url: URL) -> aiohttp.ClientResponse:
+    session = wire.sessions.kept if request.method == "GET" else wire.sessions.fresh
+    while True:
+        try:
+            return await session.request(
+                request.method,
+                url,
+                data=request.body,
+                headers=wire.headers,
+                allow_redirects=False,
+                timeout=wire.timeout,
+            )
+        except aiohttp.ClientError as error:
+            # A gateway that forgot one kept connection forgot others, and aiohttp's own second try meets the next.
+            if session is wire.sessions.fresh or not _broke_off(error):
+                raise
+            session = wire.sessions.fresh
 
 
 def _broke_off(error: Exception) -> bool:
@@ -266,13 +297,6 @@ def _broke_off(error: Exception) -> bool:
     )
 
 
-def _transport_error(error: Exception, settings: SeedanceSettings) -> SeedanceTransportError:
-    sent = not isinstance(
-        error,
-        # The last: an address that cannot be used.
-        (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError, ValueError),
-    )
-    kind = "timed out" if isinstance(error, TimeoutError) else "failed"
-    return SeedanceTransportError(
-        f"The request to {settings.base_url} {kind}: {type(error).__name__}: {error}", request_sent=sent
-    )
+def _left_over(response: aiohttp.ClientResponse) -> bytes:
+    """What arrived together with the end of the connection: aiohttp gives out nothing once it knows of an error."""
+    return b"".join(getattr(response.content, "_buffer", ()))

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import logging
-import ssl
+import contextlib
+import http.client
+import io
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+from requests.adapters import HTTPAdapter
 
-from seedance_provider.api.flows import Put, RenewKey, Send, Sleep
+from seedance_provider.api.messages import Put, RenewKey, Send, Sleep
+from seedance_provider.defaults import MAX_BODY
 from seedance_provider.exceptions import SeedanceServerError, SeedanceTransportError
-from seedance_provider.transport import MAX_BODY, authorization, make_reply, request_headers, slow_turn
-from seedance_provider.transport.pace import latest_turn, pace_of
-from seedance_provider.uploads import SizedReader
+from seedance_provider.transport.http import (
+    authorization,
+    ca_bundle,
+    environment_proxy,
+    exchange_seconds,
+    make_reply,
+    request_headers,
+    timeouts,
+    transport_error,
+)
 
 if TYPE_CHECKING:
-    from seedance_provider.api.calls import Reply, UploadTicket
-    from seedance_provider.api.flows import AnyLogger, Flow
+    import socket
+
+    from seedance_provider.api.messages import Flow, Reply, Request, Step
     from seedance_provider.connection import SeedanceSettings
-    from seedance_provider.uploads import Media
 
 T = TypeVar("T")
-module_log = logging.getLogger(__name__)
+_PIECE = 64 * 1024
 
 
 class SyncTransport:
@@ -32,154 +42,290 @@ class SyncTransport:
 
     :param settings: Where and how to send.
     :param renew: Reads the connection again, for when the key was refused.
-    :param log: Told of a long wait for a turn.
+    :param sleep: Lets time pass. Default: blocks.
     """
 
     def __init__(
         self,
         settings: SeedanceSettings,
         renew: Callable[[], SeedanceSettings],
-        log: AnyLogger = module_log,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._renew = renew
-        self._log = log
+        self._sleep = sleep
 
-    def drive(self, flow: Flow[T], sleep: Callable[[Sleep], None] | None = None) -> T:
-        """Run a flow to its end.
+    def drive(self, flow: Flow[T]) -> T:
+        """Run a flow to its end. Its GETs share a connection.
 
         :param flow: The flow; always closed.
-        :param sleep: Carries out its pauses. Default: blocks.
         :return: The flow's result.
         :raises SeedanceError: what the flow raises.
         """
-        with requests.Session() as session:
+        with contextlib.closing(_Adapter()) as kept:
             try:
                 step = next(flow)
                 while True:
-                    if isinstance(step, (Send, Put)):
-                        try:
-                            reply = (
-                                self._send(session, step)
-                                if isinstance(step, Send)
-                                else self._put(session, step.ticket, step.media)
-                            )
-                        except SeedanceTransportError as error:
-                            step = flow.throw(error)
-                        else:
-                            step = flow.send(reply)
-                    elif isinstance(step, RenewKey):
-                        before, self._settings = self._settings, self._renew()
-                        step = flow.send(self._settings.api_key != before.api_key)
+                    try:
+                        result = self._carry_out(step, kept)
+                    except SeedanceTransportError as error:
+                        step = flow.throw(error)
                     else:
-                        if sleep is None:
-                            time.sleep(step.seconds)
-                        else:
-                            sleep(step)
-                        step = next(flow)
+                        step = flow.send(result)
             except StopIteration as stop:
-                result: T = stop.value
-                return result
+                end: T = stop.value
+                return end
             finally:
                 flow.close()
 
-    def _send(self, session: requests.Session, step: Send) -> Reply:
-        request = step.request
-        pace = pace_of(self._settings)
-        if pace.limits(now := time.monotonic()):
-            delay = pace.turn(now, latest_turn(step.deadline))
-            if text := slow_turn(self._settings, delay):
-                self._log.info(text)
-            time.sleep(delay)
-        # The key is given as auth, because requests lets .netrc override a header.
-        url = self._settings.base_url + request.path
-        if request.method == "GET":
-            reply = self._exchange(session, "GET", url, request.body, request_headers(), self._authorize)
-        else:
-            # On a connection kept from before, a close by the server looks like a request of unknown fate.
-            headers = {**request_headers(), "Connection": "close"}
-            with requests.Session() as fresh:
-                reply = self._exchange(fresh, request.method, url, request.body, headers, self._authorize)
-        pace.note(time.monotonic(), request.method, reply)
-        return reply
+    def _carry_out(self, step: Step, kept: _Adapter) -> Reply | bool | None:
+        match step:
+            case Send(request=request):
+                return self._send(request, kept)
+            case Put():
+                return self._put(step, kept)
+            case Sleep(seconds=seconds):
+                self._sleep(seconds)
+                return None
+            case RenewKey():
+                before, self._settings = self._settings, self._renew()
+                return self._settings.api_key != before.api_key
+        raise TypeError(f"{type(step).__name__} is not a step")
 
-    def _put(self, session: requests.Session, ticket: UploadTicket, media: Media) -> Reply:
-        if ticket.upload_url.startswith("http://") and self._settings.base_url.startswith("https://"):
-            raise SeedanceServerError("The API wants the file sent over http, unencrypted; that is not done")
+    def _send(self, request: Request, kept: _Adapter) -> Reply:
+        url = self._settings.base_url + request.path
+        headers = {**request_headers(), "Authorization": authorization(self._settings)}
+        if request.method == "GET":
+            return _exchange(kept, request.method, url, headers, request.body, self._settings)
+        # On a connection kept from before, a close by the server looks like a request of unknown outcome.
+        headers["Connection"] = "close"
+        with contextlib.closing(_Adapter()) as fresh:
+            return _exchange(fresh, request.method, url, headers, request.body, self._settings)
+
+    def _put(self, step: Put, kept: _Adapter) -> Reply:
+        ticket, media = step.ticket, step.media
+        if self._settings.base_url.startswith("https:") and not ticket.upload_url.lower().startswith("https:"):
+            raise SeedanceServerError("The API is https but wants the file sent unencrypted. Nothing was uploaded")
         headers = {**request_headers(), "Content-Type": ticket.content_type}
         with media.open() as file:
-            # An auth that does nothing keeps .netrc out: the URL is signed, any Authorization header would break it.
-            return self._exchange(
-                session, "PUT", ticket.upload_url, SizedReader(file, media.size), headers, lambda request: request
-            )
-
-    def _exchange(
-        self,
-        session: requests.Session,
-        method: str,
-        url: str,
-        body: bytes | SizedReader | None,
-        headers: dict[str, str],
-        auth: Callable[[requests.PreparedRequest], requests.PreparedRequest],
-    ) -> Reply:
-        settings = self._settings
-        try:
-            response = session.request(
-                method,
-                url,
-                data=body,
-                headers=headers,
-                auth=auth,
-                timeout=(settings.connect_timeout, settings.read_timeout),
-                allow_redirects=False,
-                stream=True,
-            )
-        except (requests.RequestException, HTTPError, OSError) as error:
-            # Without its cause, which repeats the whole URL: that of an upload is signed.
-            raise _transport_error(error, url) from None
-        with response:
-            return make_reply(response.status_code, response.headers, _read(response), settings)
-
-    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = authorization(self._settings)
-        return request
+            body = SizedReader(file, media.size)
+            return _exchange(kept, "PUT", ticket.upload_url, headers, body, self._settings)
 
 
-def _read(response: requests.Response) -> bytes:
-    """Read the body up to the limit. What was received stands even if the connection then breaks.
+class SizedReader:
+    """A file whose length is known beforehand, so that it is streamed without being held: a signed PUT needs both.
 
-    An answer that has begun must not look like no answer: a createTask that was answered 200 bought a video.
+    :param file: The open file.
+    :param size: How many bytes of it to send.
     """
-    body = b""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file = file
+        self._left = self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self.read(_PIECE):
+            yield piece
+
+    def read(self, size: int = -1) -> bytes:
+        """Read bytes; all that is left by default.
+
+        :raises OSError: if the file became shorter meanwhile.
+        """
+        piece = self._file.read(self._left if size < 0 else min(size, self._left))
+        if self._left and size and not piece:
+            raise OSError(f"the file ended {self._left} bytes early")
+        self._left -= len(piece)
+        return piece
+
+
+def _exchange(
+    adapter: _Adapter,
+    method: str,
+    url: str,
+    headers: dict[str, str],
+    body: bytes | SizedReader | None,
+    settings: SeedanceSettings,
+) -> Reply:
+    connect, read = timeouts(settings)
+    progress = adapter.progress
+    progress.start(exchange_seconds(settings, len(body or b"")), read)
+    response: requests.Response | None = None
+    problem: SeedanceTransportError | None = None
     try:
-        for chunk in response.iter_content(16 * 1024):
-            body += chunk
-            if len(body) >= MAX_BODY:
-                break
-    except (requests.RequestException, HTTPError, OSError):
-        pass
-    return body
+        proxy = environment_proxy(url)
+        # Straight to the adapter: a session reads the body of a redirect whole, and honours .netrc.
+        response = adapter.send(
+            requests.Request(method, url, headers, data=body).prepare(),
+            stream=True,
+            timeout=(connect, read),
+            verify=ca_bundle(),
+            proxies={"http": proxy, "https": proxy} if proxy else {},
+        )
+    except SeedanceTransportError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a library raises, what matters is how far the request came
+        problem = transport_error(error, url, settings, request_sent=progress.sent)
+    # What a library has to say against an answer that did arrive does not matter.
+    if progress.answer is not None:
+        return _receive(progress.answer, response, settings)
+    # Outside of the except clause: the cause repeats the whole URL, and that of an upload is signed.
+    raise problem or SeedanceTransportError(f"No answer from {settings.base_url}")
 
 
-def _transport_error(error: Exception, url: str) -> SeedanceTransportError:
-    reason = _reason(error)
-    sent = not (
-        isinstance(reason, (NewConnectionError, ConnectTimeoutError, ssl.SSLCertVerificationError))
-        # http.client's words when a proxy refuses CONNECT. urllib3 1.26 has a ProxyError for a reset as well.
-        or (isinstance(error, requests.exceptions.ProxyError) and str(reason).startswith("Tunnel connection failed"))
-        # An address or a certificate bundle that cannot be used.
-        or isinstance(error, ValueError)
-        or not isinstance(error, (requests.RequestException, HTTPError))
-    )
-    kind = "timed out" if isinstance(error, requests.Timeout) or isinstance(reason, ReadTimeoutError) else "failed"
-    return SeedanceTransportError(
-        f"The request to {url.partition('?')[0]} {kind}: {type(reason).__name__}: {reason}", request_sent=sent
-    )
+def _receive(answer: _Answer, response: requests.Response | None, settings: SeedanceSettings) -> Reply:
+    """Read the body up to the limit. What was received stands, however the connection then ends."""
+    body = b""
+    complete = False
+    try:
+        while len(body) < MAX_BODY and (piece := answer.read1(min(_PIECE, MAX_BODY - len(body)))):
+            body += piece
+        complete = answer.is_complete()
+    except Exception:  # noqa: BLE001 - an answer that has begun must not look like no answer
+        complete = False
+    if response is not None:
+        if complete:
+            answer.close()
+            response.raw.release_conn()
+        else:
+            response.raw.close()
+    return make_reply(answer.status, answer.headers, body, settings, complete=complete)
 
 
-def _reason(error: BaseException) -> BaseException:
-    """The innermost error that urllib3 names: what requests shows is wrapped two or three times."""
-    inner = getattr(error, "reason", None) or next(
-        (arg for arg in getattr(error, "args", ()) if isinstance(arg, BaseException)), None
-    )
-    return _reason(inner) if isinstance(inner, BaseException) else error
+class _Progress:
+    """How far the exchange of an adapter came, and how long it may still take."""
+
+    def __init__(self) -> None:
+        self.sent = False
+        self.answer: _Answer | None = None
+        self._ends_at = self._between = 0.0
+
+    def start(self, seconds: float, between: float) -> None:
+        """Begin an exchange that may take so many seconds in all, and so many between two pieces."""
+        self.sent = False
+        self.answer = None
+        self._ends_at = time.monotonic() + seconds
+        self._between = between
+
+    def limit(self, sock: socket.socket) -> None:
+        """Bound the next operation of a socket.
+
+        :raises TimeoutError: if the time is over.
+        """
+        left = self._ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        sock.settimeout(min(left, self._between))
+
+
+class _Pieces(io.RawIOBase):
+    """What a socket receives, each piece within the time of the exchange: a byte a second must not last for ever.
+
+    Of TLS, Python bounds a handshake and a record as a whole by itself.
+    """
+
+    def __init__(self, sock: socket.socket, progress: _Progress) -> None:
+        self._sock = sock
+        self._progress = progress
+        self._stream = cast("io.RawIOBase", sock.makefile("rb", buffering=0))
+        self.ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._progress.limit(self._sock)
+        count = self._stream.readinto(buffer)
+        self.ended = count == 0
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer as it arrives: read without decoding, and taken for what it can be if its framing is wrong."""
+
+    def __init__(self, progress: _Progress, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self._progress = progress
+        self._pieces = _Pieces(sock, progress)
+        self._cut = False
+        self.fp = io.BufferedReader(self._pieces)
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 < self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin()  # what was only said meanwhile is not the answer
+        self._cut = self._pieces.ended  # http.client takes an end within the headers for the end of the headers
+        # urllib3 refuses lengths that differ, and logs headers that it cannot parse together with the URL.
+        lengths = {
+            int(length)
+            for value in self.headers.get_all("Content-Length", [])
+            for length in value.split(",")
+            if length.strip().isdecimal()
+        }
+        del self.headers["Content-Length"]
+        if lengths and not self.chunked and self.length != 0:
+            self.length = max(lengths)
+            self.headers["Content-Length"] = str(self.length)
+        self.headers.defects.clear()
+        self.headers.set_payload("")
+        self._progress.answer = self
+
+    def is_complete(self) -> bool:
+        """Whether the body was read to its end."""
+        return not self._cut and (self.length == 0 or (self.length is None and self.isclosed()))
+
+
+class _Connection:
+    """Mixed into a connection of urllib3: keeps the progress of its adapter up to date."""
+
+    sock: socket.socket | None
+    auto_open: int
+
+    def __init__(self, progress: _Progress, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._progress = progress
+        self._is_through = False
+        self.response_class = partial(_Answer, progress)
+
+    def connect(self) -> None:
+        self._is_through = False
+        super().connect()  # type: ignore[misc]
+        self._is_through = True
+
+    def send(self, data: Any) -> None:
+        if self.sock is None and self.auto_open:
+            self.connect()
+        if self.sock is not None:
+            self._progress.limit(self.sock)
+        # Not what is said to a proxy to get through to the server.
+        self._progress.sent = self._progress.sent or self._is_through
+        super().send(data)  # type: ignore[misc]
+
+
+@lru_cache
+def _following(connection: type[Any]) -> type[Any]:
+    return type(connection.__name__, (_Connection, connection), {})
+
+
+class _Adapter(HTTPAdapter):
+    """An adapter of requests that knows how far its one exchange came."""
+
+    def __init__(self) -> None:
+        self.progress = _Progress()
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        if isinstance(pool.ConnectionCls, type):
+            pool.ConnectionCls = partial(_following(pool.ConnectionCls), self.progress)
+        return pool
