@@ -47,19 +47,20 @@ class CreditEstimate(NamedTuple):
         return f"{amount} credits by {source}"
 
 
-def estimate(model: str, inputs: Mapping[str, Any], prices: object = None) -> CreditEstimate | None:
+def estimate(model: str, inputs: Mapping[str, Any] | str, prices: object = None) -> CreditEstimate | None:
     """Work out what a task will cost.
 
     Exact where the price depends on the inputs alone. A range where it depends on the length of reference videos, and
     where the inputs use names of earlier API versions, which the current one may ignore: ``high`` covers both.
 
     :param model: a model id or an alias.
-    :param inputs: the request's ``inputs``; fields left out count with the vendor's defaults.
+    :param inputs: the request's ``inputs``; fields left out count with the vendor's defaults. A string is
+        a template or a file that is not read yet, and has no estimate.
     :param prices: rates that take precedence over the vendor's list, as for ``parse_price_list``; default None.
     :return: the estimate; None for an unknown model without a rate of its own, and for inputs without a known price.
     :raises SeedanceConfigurationError: if ``prices`` cannot be used.
     """
-    if not isinstance(inputs, Mapping):  # not rendered yet
+    if isinstance(inputs, str):
         return None
     row = lookup(model)
     own = parse_price_list(prices).get(row.id if row else model, {})

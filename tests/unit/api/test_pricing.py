@@ -142,7 +142,7 @@ def test_what_has_no_known_price_is_not_estimated(model: str, inputs: dict[str, 
 
 
 def test_inputs_that_are_not_rendered_yet_are_not_estimated() -> None:
-    assert estimate("seedance-20", "{{ inputs }}") is None  # type: ignore[arg-type]
+    assert estimate("seedance-20", "{{ inputs }}") is None
 
 
 def test_values_count_as_they_are_sent() -> None:

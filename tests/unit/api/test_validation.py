@@ -491,6 +491,20 @@ def test_what_means_the_same_is_accepted_and_sent_as_plain_json(field, value, se
     assert inputs[field] is value
 
 
+class Array:
+    """As those of NumPy: neither a sequence nor a number, but it tells what it holds."""
+
+    def __init__(self, value):
+        self.tolist = lambda: value
+
+    tolist = None
+
+
+def test_what_tells_what_it_holds_is_sent_as_that():
+    inputs = least("seedance-20") | {"imageUrls": Array([U, Array(U)]), "duration": Array(5)}
+    assert normalise(inputs) == least("seedance-20") | {"imageUrls": [U, U], "duration": 5}
+
+
 def test_values_of_numpy_and_pandas_are_sent_as_what_they_hold():
     numpy = pytest.importorskip("numpy")
     inputs = {
