@@ -12,8 +12,8 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     "submit_policy": {
         "label": "Submit policy",
         "schema": {"type": ["string", "null"], "enum": ["vendor", "safe"]},
-        "description": "What to do when the outcome of a createTask is unknown. vendor (default): send it again, which may "
-        "be charged twice; safe: fail, for manual review",
+        "description": "What to do when the outcome of a createTask is unknown. vendor (default): send it again, which "
+        "may be charged twice; safe: fail, for manual review",
     },
     "requests_per_minute": {
         "label": "Requests per minute",

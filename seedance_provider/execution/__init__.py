@@ -1,1 +1,1 @@
-"""What a task instance does: submit, wait for a slot, wait for the end, keep the result. Without Airflow's operators."""
+"""What a task instance does, without Airflow's operators: submit, wait for a slot and for the end, report."""

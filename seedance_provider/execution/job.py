@@ -92,7 +92,7 @@ class Job:
 
     @cached_property
     def stamp(self) -> Stamp:
-        """This try."""
+        """The try that runs."""
         ti: Any = self.context["ti"]
         return Stamp(ti.max_tries or 0, ti.try_number or 1, self.retries or 0)
 

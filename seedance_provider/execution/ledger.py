@@ -13,7 +13,7 @@ from seedance_provider.exceptions import SeedanceSubmitUncertainError
 from seedance_provider.execution.receipts import Receipt, Stage
 
 try:
-    from airflow.sdk import NEVER_EXPIRE
+    from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined,unused-ignore]
 except ImportError:  # before Airflow 3.3
     NEVER_EXPIRE = None
 

@@ -105,7 +105,7 @@ class Receipt:
         return receipt
 
     def submitted(self, seedance_task_id: str, submitted_at: float) -> Self:
-        """This receipt with its task."""
+        """The receipt with its task."""
         return replace(
             self,
             stage=Stage.SUBMITTED,
@@ -116,7 +116,7 @@ class Receipt:
         )
 
     def written_by(self, stamp: Stamp) -> Self:
-        """This receipt, taken over by a later try."""
+        """The receipt, taken over by a later try."""
         return replace(self, **stamp._asdict())
 
 

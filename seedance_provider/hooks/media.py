@@ -1,7 +1,7 @@
 """Media on a local disk or in object storage, to be uploaded (contract 6).
 
-What a file is, its bytes say, not its name: inputs may come from whoever triggers a DAG, and no other file of the worker
-may leave it.
+What a file is, its bytes say, not its name: inputs may come from whoever triggers a DAG, and no other file of the
+worker may leave it.
 """
 
 from __future__ import annotations

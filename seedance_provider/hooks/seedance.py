@@ -48,8 +48,8 @@ class SeedanceHook(BaseHook):
     ``safe``), ``requests_per_minute``, ``allow_insecure_http``.
 
     :param seedance_conn_id: The connection's id. Default ``seedance_default``.
-    :param submit_policy: ``vendor`` or ``safe``: whether a createTask of unknown outcome is sent again. Default: what the
-        connection says.
+    :param submit_policy: ``vendor`` or ``safe``: whether a createTask of unknown outcome is sent again. Default: what
+        the connection says.
     """
 
     conn_name_attr = "seedance_conn_id"

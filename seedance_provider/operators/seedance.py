@@ -151,8 +151,8 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
         ``vendor``.
     :param validation: ``strict`` (default): inputs that the vendor would refuse, ignore or misread fail before
         anything is sent, literal ones when the DAG is parsed. ``warn``: they are logged, and the vendor decides.
-    :param upload_media: Upload images, videos and audio on local disks and in object storage found in ``imageUrls``, ``videoUrls`` and
-        ``audioUrls``, and send the public URLs instead. Default False.
+    :param upload_media: Upload images, videos and audio that ``imageUrls``, ``videoUrls`` and ``audioUrls`` name by a
+        local path or an object storage URL, and send their public URLs instead. Default False.
     :param slot_timeout: Seconds to wait for a free slot, for each submission. Default 6 h.
     :param slot_poll_interval: Seconds after which a lone waiter for a slot submits again. Default 30.
     :param durable: Remember the task over retries where Airflow can (3.3 and later). Default True.

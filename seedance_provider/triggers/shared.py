@@ -58,7 +58,7 @@ class SeedanceTrigger(BaseTrigger):
         return self.logger()
 
     async def settle(self) -> None:
-        """Let Airflow's scheduler note the deferral before it ends. Only in a triggerer: dag.test() has no scheduler."""
+        """Let Airflow's scheduler note the deferral before it ends; ``dag.test()`` has no scheduler."""
         if self.trigger_id is not None:
             since = max(time.time() - self.deferred_at, 0)
             await asyncio.sleep(max(defaults.RESUME_SECONDS - since, 0))

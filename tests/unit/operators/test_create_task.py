@@ -17,7 +17,7 @@ from seedance_provider.exceptions import (
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator
 from seedance_provider.testing import Emulator
-from tests.unit.support import DagOutcome, FakeTaskInstance, TaskLog, hurry, run_dag
+from tests.support.airflow import DagOutcome, FakeTaskInstance, TaskLog, hurry, run_dag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +43,8 @@ def create(ti: FakeTaskInstance | None = None, inputs: Any = FOX, **arguments: A
 def test_it_returns_the_id_and_pushes_it_under_a_name(seedance_emulator: Emulator) -> None:
     ti = FakeTaskInstance()
     task_id = create(ti)
-    (bought,) = seedance_emulator.bill()["tasks"]
-    assert (bought["taskId"], bought["model"], bought["prompt"]) == (task_id, "seedance-20", "a fox")
+    (task,) = seedance_emulator.bill()["tasks"]
+    assert (task["taskId"], task["model"], task["prompt"]) == (task_id, "seedance-20", "a fox")
     assert ti.xcoms == {"seedance_task_id": task_id}
 
 
@@ -65,7 +65,7 @@ def test_the_log_names_the_id_the_model_and_the_api_but_not_the_key(
 def test_a_resend_that_may_cost_money_is_in_the_log_of_the_task(seedance_emulator: Emulator, task_log: TaskLog) -> None:
     seedance_emulator.add_fault("http", status=500, accept=True)
     create()
-    assert any("this buys a second video" in line for line in task_log.warnings)
+    assert any("may be charged twice" in line for line in task_log.warnings)
     assert seedance_emulator.bill()["tasks_created"] == 2
 
 
@@ -80,11 +80,11 @@ def test_the_inputs_may_be_json_text(seedance_emulator: Emulator) -> None:
 @pytest.mark.parametrize(
     ("inputs", "complaint"),
     [
-        (["a fox"], "is no mapping"),
-        (None, "is no mapping"),
-        ("a fox", "inputs is a text but not JSON .* give a dict, or a .json file"),
-        ('["a fox"]', "inputs is JSON but not an object"),
-        ("", "inputs is a text but not JSON"),
+        (["a fox"], "inputs"),
+        (None, "inputs"),
+        ("a fox", "inputs is a string but not JSON"),
+        ('["a fox"]', "inputs is not a mapping"),
+        ("", "inputs is a string but not JSON"),
     ],
 )
 def test_what_is_not_a_mapping_is_refused_before_anything_is_sent(
@@ -124,7 +124,7 @@ def test_the_credits_that_are_missing_are_in_the_error(seedance_emulator: Emulat
 
 
 def test_the_vendors_complaints_are_in_the_error(seedance_emulator: Emulator) -> None:
-    with pytest.raises(SeedanceInvalidRequestError, match="Seedance refused the request: 400") as caught:
+    with pytest.raises(SeedanceInvalidRequestError, match="400") as caught:
         create(inputs={"prompt": "a fox", "duration": 99}, validation="warn")
     assert caught.value.status_code == 400
     assert caught.value.errors
@@ -133,13 +133,13 @@ def test_the_vendors_complaints_are_in_the_error(seedance_emulator: Emulator) ->
 
 def test_a_block_at_the_edge_names_the_user_agent(seedance_emulator: Emulator) -> None:
     seedance_emulator.add_fault("html", status=403)
-    with pytest.raises(SeedancePermissionError, match=r"Blocked before it reached the API: .*User-Agent"):
+    with pytest.raises(SeedancePermissionError, match="User-Agent"):
         create()
 
 
 def test_the_policy_of_the_operator_counts(seedance_emulator: Emulator) -> None:
     seedance_emulator.add_fault("reset", accept=True)
-    with pytest.raises(SeedanceSubmitUncertainError, match="look at the account's task list"):
+    with pytest.raises(SeedanceSubmitUncertainError, match=r"SeedanceTaskSensor\(seedance_task_id=\.\.\.\)"):
         create(submit_policy="safe")
     assert seedance_emulator.bill()["tasks_created"] == 1
 
@@ -225,16 +225,16 @@ def run(emulator: Emulator, airflow_database: Path, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture
-def bought(run: DagOutcome, emulator: Emulator) -> dict[str, dict[str, Any]]:
+def created(run: DagOutcome, emulator: Emulator) -> dict[str, dict[str, Any]]:
     """The tasks on the bill by their ids."""
     return {task["taskId"]: task for task in emulator.bill()["tasks"]}
 
 
-def test_a_run_pushes_the_return_value_and_the_named_id(run: DagOutcome, bought: dict[str, dict[str, Any]]) -> None:
-    created = run["from_text"]
-    assert created.state == "success"
-    assert created.xcoms["return_value"] == created.xcoms["seedance_task_id"]
-    assert created.returned in bought
+def test_a_run_pushes_the_return_value_and_the_named_id(run: DagOutcome, created: dict[str, dict[str, Any]]) -> None:
+    task = run["from_text"]
+    assert task.state == "success"
+    assert task.xcoms["return_value"] == task.xcoms["seedance_task_id"]
+    assert task.returned in created
 
 
 def test_a_run_pushes_nothing_if_told_so(run: DagOutcome) -> None:
@@ -242,9 +242,9 @@ def test_a_run_pushes_nothing_if_told_so(run: DagOutcome) -> None:
 
 
 def test_every_template_field_is_rendered(
-    run: DagOutcome, bought: dict[str, dict[str, Any]], emulator: Emulator
+    run: DagOutcome, created: dict[str, dict[str, Any]], emulator: Emulator
 ) -> None:
-    task = bought[run["templated"].returned]
+    task = created[run["templated"].returned]
     assert task["model"] == "seedance2-fast"
     assert task["prompt"].startswith("on tested_")
     assert f"{emulator.url}/callback" in {sent["url"] for sent in emulator.deliveries()}
@@ -266,14 +266,14 @@ def test_every_template_field_is_rendered(
     ],
 )
 def test_the_inputs_may_come_from_text_files_and_maps_with_templates_in_them(
-    run: DagOutcome, bought: dict[str, dict[str, Any]], task: Any, prompt: str
+    run: DagOutcome, created: dict[str, dict[str, Any]], task: Any, prompt: str
 ) -> None:
     assert run[task].state == "success"
-    assert bought[run[task].returned]["prompt"] == prompt
+    assert created[run[task].returned]["prompt"] == prompt
 
 
-def test_mapping_over_keyword_arguments_changes_the_model(run: DagOutcome, bought: dict[str, dict[str, Any]]) -> None:
-    models = [bought[run["mapped_kwargs", index].returned]["model"] for index in (0, 1)]
+def test_mapping_over_keyword_arguments_changes_the_model(run: DagOutcome, created: dict[str, dict[str, Any]]) -> None:
+    models = [created[run["mapped_kwargs", index].returned]["model"] for index in (0, 1)]
     assert models == ["seedance-20", "seedance2-fast"]
 
 
@@ -304,16 +304,22 @@ def test_an_error_that_trying_again_cannot_help_fails_at_once(run: DagOutcome, e
     assert (run[f"at_once_{error}"].state, run[f"at_once_{error}"].try_number) == ("failed", 1)
 
 
-@pytest.mark.parametrize(("error", "end"), [("500", "success"), ("nobody", "failed"), ("no_slot", "failed")])
-def test_an_error_that_may_pass_is_retried(run: DagOutcome, error: str, end: str) -> None:
+@pytest.mark.parametrize(("error", "end"), [("500", "failed"), ("nobody", "failed"), ("no_slot", "failed")])
+def test_a_transient_error_is_retried(run: DagOutcome, error: str, end: str) -> None:
     assert (run[f"later_{error}"].state, run[f"later_{error}"].try_number) == (end, 2)
+
+
+def test_what_airflow_retries_never_sends_a_fourth_createtask_of_unknown_outcome(run: DagOutcome, emulator: Emulator) -> None:
+    error = run["later_500"].xcoms["seedance_error"]
+    assert (error["type"], error["charged"]) == ("SeedanceSubmitUncertainError", "unknown")
+    assert emulator.server.request_report()["counts"]["createTask"]["fault:http"] >= 3
 
 
 def test_waiting_for_a_slot_takes_no_retry(run: DagOutcome) -> None:
     assert (run["slot"].state, run["slot"].try_number) == ("success", 1)
 
 
-def test_nothing_was_bought_twice(run: DagOutcome, emulator: Emulator) -> None:
+def test_nothing_was_charged_twice(run: DagOutcome, emulator: Emulator) -> None:
     prompts = [task["prompt"] for task in emulator.bill()["tasks"]]
     assert len(prompts) == len(set(prompts))
-    assert sum("createTask" in prompt for prompt in prompts) == 3, "no more than truncated, late and slot"
+    assert sum("createTask" in prompt for prompt in prompts) == 2, "no more than truncated and slot"

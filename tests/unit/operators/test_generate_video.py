@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
-from seedance_provider import submission, waiting
 from seedance_provider.exceptions import (
     SeedanceConfigurationError,
     SeedanceError,
@@ -25,10 +24,12 @@ from seedance_provider.exceptions import (
     SeedanceTaskNotFoundError,
     SeedanceTaskTimeoutError,
 )
+from seedance_provider.execution import ledger, results, wait
+from seedance_provider.execution.ledger import Receipts
+from seedance_provider.execution.receipts import Receipt
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
-from seedance_provider.submission import SubmissionStore
-from tests.unit.support import DagOutcome, FakeTaskInstance, TaskLog, fire, hurry, run_dag
+from tests.support.airflow import DagOutcome, FakeTaskInstance, StateStore, TaskLog, fire, hurry, run_dag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from seedance_provider.testing import Emulator
 
-PASSING = "Service temporarily unavailable. Please try again later."
+TRANSIENT = "Service temporarily unavailable. Please try again later."
 GENERATE = textwrap.dedent("""\
     from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
 
@@ -75,7 +76,7 @@ def task_log(monkeypatch: pytest.MonkeyPatch) -> TaskLog:
         SeedanceGenerateVideoOperator,
         SeedanceCreateTaskOperator,
         SeedanceTaskTrigger,
-        submission,
+        ledger,
     )
 
 
@@ -111,12 +112,12 @@ def crash(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, when: str, tim
 
 
 POINTS = {
-    "before the intent is stored": (SubmissionStore, "save_intent", "before"),
-    "after the intent is stored": (SubmissionStore, "save_intent", "after"),
+    "before the intent is stored": (Receipts, "save", "before"),
+    "after the intent is stored": (Receipts, "save", "after"),
     "after the reply, before the id is stored": (SeedanceHook, "create_task", "after"),
-    "after the id is stored": (SubmissionStore, "save_task", "after"),
+    "after the id is stored": (Receipts, "note", "after"),
     "while resuming": (SeedanceGenerateVideoOperator, "execute_complete", "before"),
-    "after the end is noted": (SubmissionStore, "save_end", "after"),
+    "after the end is noted": (wait, "_note_end", "after"),
     "after all was done": (SeedanceGenerateVideoOperator, "execute_complete", "after"),
 }
 
@@ -137,7 +138,7 @@ POINTS = {
         ("after all was done", 1),
     ],
 )
-def test_a_retry_after_a_crash_goes_on_with_the_same_video(
+def test_a_retry_after_a_crash_continues_with_the_same_video(
     run: Callable[[str], DagOutcome],
     seedance_emulator: Emulator,
     monkeypatch: pytest.MonkeyPatch,
@@ -153,16 +154,16 @@ def test_a_retry_after_a_crash_goes_on_with_the_same_video(
     assert done.returned == [f"{seedance_emulator.url}/videos/{videos[-1]}.mp4"]
     assert done.xcoms["seedance_task_id"] == done.xcoms["seedance_task"]["seedance_task_id"] == videos[-1]
     unknown = point in ("after the intent is stored", "after the reply, before the id is stored")
-    assert any("this buys twice" in line for line in task_log.warnings) == unknown
+    assert any("it may be charged twice" in line for line in task_log.warnings) == unknown
     known = point not in (*list(POINTS)[:3],)
-    assert any("of try 1; nothing is bought" in line for line in task_log.warnings) == known
+    assert any("nothing is charged" in line for line in task_log.lines) == known
 
 
 @with_store
 @pytest.mark.parametrize(
     ("point", "bought"), [("after the intent is stored", 0), ("after the reply, before the id is stored", 1)]
 )
-def test_under_safe_an_unknown_fate_is_not_tried_again(
+def test_under_safe_an_unknown_outcome_is_not_tried_again(
     run: Callable[[str], DagOutcome],
     seedance_emulator: Emulator,
     monkeypatch: pytest.MonkeyPatch,
@@ -179,7 +180,7 @@ def test_under_safe_an_unknown_fate_is_not_tried_again(
 def test_a_retry_attaches_again_to_a_video_that_still_runs(
     run: Callable[[str], DagOutcome], seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crash(monkeypatch, SubmissionStore, "save_task", "after", times=2)
+    crash(monkeypatch, Receipts, "note", "after", times=2)
     done = run("generate(prompt='a fox [[generating:2]]', retries=2)")["video"]
     assert (done.state, done.try_number) == ("success", 2)
     assert seedance_emulator.bill()["tasks_created"] == 1
@@ -190,11 +191,11 @@ def test_a_retry_attaches_again_to_a_video_that_still_runs(
     ("failure", "state", "bought"),
     [
         ({"code": "2038"}, "failed", 1),
-        ({"code": "1001", "message": PASSING}, "success", 2),
+        ({"code": "1001", "message": TRANSIENT}, "success", 2),
     ],
-    ids=["for good", "passing"],
+    ids=["for good", "transient"],
 )
-def test_a_retry_that_finds_its_video_failed_makes_it_anew_only_if_that_can_help(
+def test_a_retry_that_finds_its_video_failed_submits_again_only_if_that_can_help(
     run: Callable[[str], DagOutcome],
     seedance_emulator: Emulator,
     monkeypatch: pytest.MonkeyPatch,
@@ -227,7 +228,7 @@ def test_changed_inputs_are_a_new_video(
     done = run("generate(prompt='fox {{ ti.try_number }}')")["video"]
     assert done.state == "success"
     assert [task["prompt"] for task in seedance_emulator.bill()["tasks"]] == ["fox 1", "fox 2"]
-    assert any("was made from other inputs, so this is a new video" in line for line in task_log.warnings)
+    assert any("inputs have changed" in line for line in task_log.warnings)
 
 
 CLEAR = textwrap.dedent("""
@@ -250,10 +251,10 @@ CLEAR = textwrap.dedent("""
 @pytest.mark.parametrize(
     ("arguments", "bought", "said"),
     [
-        ("", 2, "belongs to a run before this task was cleared; a clear makes a new video"),
-        ("prompt='a fox [[fail:2038]]'", 2, "belongs to a run before"),
-        ("wait_for_completion=False", 2, "belongs to a run before"),
-        ("prompt='a fox [[generating:3]]', timeout=0.5", 1, "had not ended when this task was cleared: it is kept"),
+        ("", 2, "Cleared after a success"),
+        ("prompt='a fox [[fail:2038]]'", 2, "Cleared after a failed generation"),
+        ("wait_for_completion=False", 2, "Cleared after a success"),
+        ("prompt='a fox [[generating:3]]', timeout=0.5", 1, "nothing is charged"),
     ],
     ids=["of a finished one", "of a failed one", "of a created one", "of one whose video still runs"],
 )
@@ -268,14 +269,14 @@ def test_a_clear_makes_a_new_video_unless_the_old_one_still_runs(
     done = run(f"video = generate({arguments})" + CLEAR)
     assert done["video"].try_number == 2
     assert seedance_emulator.bill()["tasks_created"] == bought
-    assert any(said in line for line in task_log.warnings)
+    assert any(said in line for line in task_log.lines)
 
 
 @with_store
 def test_mapped_tasks_remember_each_its_own_video(
     run: Callable[[str], DagOutcome], seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crash(monkeypatch, SubmissionStore, "save_task", "after", times=3)
+    crash(monkeypatch, Receipts, "note", "after", times=3)
     done = run(
         """
     SeedanceGenerateVideoOperator.partial(
@@ -294,7 +295,7 @@ def test_mapped_tasks_remember_each_its_own_video(
 def test_the_modes_without_a_triggerer_or_a_wait_remember_as_well(
     run: Callable[[str], DagOutcome], seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crash(monkeypatch, SubmissionStore, "save_task", "after", times=3)
+    crash(monkeypatch, Receipts, "note", "after", times=3)
     done = run(
         """
     first = generate("on_the_worker", deferrable=False)
@@ -319,7 +320,7 @@ def test_nothing_is_remembered_if_it_is_not_wanted(
     crash(monkeypatch, *POINTS["after the id is stored"])
     assert run("generate(durable=False)")["video"].state == "success"
     assert seedance_emulator.bill()["tasks_created"] == 2
-    assert any("a retry after the submission would buy a second video" in line for line in task_log.warnings)
+    assert any("nothing here remembers" in line for line in task_log.warnings)
 
 
 @with_store
@@ -339,11 +340,11 @@ def test_a_try_that_never_reached_the_api_leaves_nothing_behind(
     done = run("generate(seedance_conn_id='try_{{ ti.try_number }}', submit_policy='safe')")["video"]
     assert (done.state, done.try_number) == ("success", 2)
     assert seedance_emulator.bill()["tasks_created"] == 1
-    assert not any("unknown" in line or "never reported" in line for line in task_log.warnings)
+    assert not any("unknown" in line for line in task_log.warnings)
 
 
 @without_store
-def test_without_a_store_it_warns_before_it_buys_and_works(
+def test_without_a_store_it_warns_before_it_submits_and_works(
     run: Callable[[str], DagOutcome], seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, task_log: TaskLog
 ) -> None:
     crash(monkeypatch, *POINTS["after the id is stored"])
@@ -351,7 +352,7 @@ def test_without_a_store_it_warns_before_it_buys_and_works(
     assert seedance_emulator.bill()["tasks_created"] == 2
     warned = [line for line in task_log.warnings if line.startswith("retries=1, but nothing here remembers")]
     assert len(warned) == 2  # once per try
-    assert "Use retries=0, or SeedanceCreateTaskOperator and SeedanceTaskSensor" in warned[0]
+    assert "SeedanceTaskSensor" in warned[0]
 
 
 @without_store
@@ -366,29 +367,13 @@ def test_without_a_store_and_without_retries_there_is_no_warning(
 # Driven as Airflow drives it, without its database.
 
 
-class States:
-    """A task state store in memory."""
-
-    def __init__(self) -> None:
-        self.states: dict[str, str] = {}
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return json.loads(self.states[key]) if key in self.states else default
-
-    def set(self, key: str, value: Any) -> None:
-        self.states[key] = json.dumps(value)
-
-    def delete(self, key: str) -> None:
-        self.states.pop(key, None)
-
-
 class Worker:
     """Executes the operator; each turn on a worker is a new process."""
 
     def __init__(self, **arguments: Any) -> None:
         self.arguments: dict[str, Any] = {"poll_interval": 0.05, "inputs": {"prompt": "a fox"}} | arguments
         self.ti = FakeTaskInstance()
-        self.store = States()
+        self.store = StateStore()
         self.context: Any = {"ti": self.ti, "task_state_store": self.store}
         self.deferrals: list[TaskDeferred] = []
 
@@ -411,7 +396,7 @@ class Worker:
 
     @property
     def state(self) -> Any:
-        return self.store.get(submission.STATE_KEY)
+        return self.store.receipt
 
 
 def test_it_returns_what_the_sensor_returns(seedance_emulator: Emulator) -> None:
@@ -448,10 +433,10 @@ def test_a_video_that_takes_too_long_is_named_with_the_way_on(
         worker.run()
     task_id = seedance_emulator.bill()["tasks"][0]["taskId"]
     assert caught.value.seedance_task_id == task_id
-    (line,) = [line for line in task_log.warnings if "goes on and is billed" in line]
+    (line,) = [line for line in task_log.warnings if "cannot be cancelled" in line]
     assert f"SeedanceTaskSensor(seedance_task_id='{task_id}')" in line
     assert worker.state["seedance_task_id"] == task_id
-    assert not worker.state["ended"]
+    assert worker.state["stage"] == "submitted"
 
 
 def test_a_retry_waits_its_full_time_again(seedance_emulator: Emulator) -> None:
@@ -482,7 +467,7 @@ RESUBMITS = [(0, 1, 1, False), (1, 1, 2, True), (1, 2, 2, False), (2, 2, 3, True
         for case in RESUBMITS
     ],
 )
-def test_a_passing_failure_is_made_anew_as_often_as_allowed(
+def test_a_transient_failure_is_submitted_again_as_often_as_allowed(
     seedance_emulator: Emulator,
     task_log: TaskLog,
     deferrable: bool,
@@ -491,7 +476,7 @@ def test_a_passing_failure_is_made_anew_as_often_as_allowed(
     bought: int,
     succeeds: bool,
 ) -> None:
-    seedance_emulator.add_fault("fail", code="1001", message=PASSING, times=failures)
+    seedance_emulator.add_fault("fail", code="1001", message=TRANSIENT, times=failures)
     worker = Worker(resubmits=resubmits, deferrable=deferrable)
     worker.ti.xcom_push = lambda key, value: worker.ti.xcoms.update({key: value})  # type: ignore[method-assign]
     if succeeds:
@@ -501,12 +486,14 @@ def test_a_passing_failure_is_made_anew_as_often_as_allowed(
             worker.run()
     assert seedance_emulator.bill()["tasks_created"] == bought
     assert worker.ti.xcoms["seedance_task_id"] == seedance_emulator.bill()["tasks"][-1]["taskId"]
-    told = [line.rpartition(". ")[2] for line in task_log.warnings if "Creating it anew" in line]
-    assert told == [f"Creating it anew, {number} of {resubmits} resubmits" for number in range(1, bought)]
+    told = [line for line in task_log.warnings if " resubmits" in line]
+    assert [f"{number} of {resubmits} resubmits" in line for number, line in enumerate(told, 1)] == [True] * (
+        bought - 1
+    )
 
 
 @pytest.mark.parametrize("prompt", ["[[fail:2038]]", "[[fail_without_error]]", "[[fail:asset_review_failed]]"])
-def test_other_failures_are_not_made_anew_by_itself(seedance_emulator: Emulator, prompt: str) -> None:
+def test_other_failures_are_not_submitted_again(seedance_emulator: Emulator, prompt: str) -> None:
     with pytest.raises(SeedanceTaskFailedError) as caught:
         Worker(resubmits=2, inputs={"prompt": prompt}).run()
     assert isinstance(caught.value, AirflowFailException)
@@ -515,7 +502,7 @@ def test_other_failures_are_not_made_anew_by_itself(seedance_emulator: Emulator,
 
 @pytest.mark.parametrize("resubmits", [-1, 1.5, "2", True, None])
 def test_a_wrong_number_of_resubmits_is_refused_when_the_dag_is_parsed(resubmits: Any) -> None:
-    with pytest.raises(SeedanceConfigurationError, match=f"resubmits is {resubmits!r}: give a whole number"):
+    with pytest.raises(SeedanceConfigurationError, match=f"resubmits is {resubmits!r}"):
         Worker(resubmits=resubmits).operator()
 
 
@@ -534,7 +521,7 @@ def test_a_definite_refusal_leaves_no_intent_behind(
     with pytest.raises(SeedanceError) as caught:
         worker.run()
     assert isinstance(caught.value, AirflowFailException)
-    assert worker.state is None
+    assert worker.state["stage"] == "refused"
     assert seedance_emulator.bill()["tasks_created"] == 0
     assert len(seedance_emulator.requests("createTask")) == 1
 
@@ -549,7 +536,8 @@ def test_a_refused_connection_leaves_no_intent_behind(
     with pytest.raises(SeedanceError) as caught:
         worker.run()
     assert not isinstance(caught.value, AirflowFailException)
-    assert worker.state is None
+    assert caught.value.charged == "no"
+    assert worker.state["stage"] == "refused"
 
 
 @pytest.mark.parametrize("connection", ["", '{"conn_type": "seedance", "host": "ftp://h", "password": "k"}'])
@@ -565,44 +553,44 @@ def test_a_connection_that_cannot_be_used_leaves_no_intent_behind(
 
 
 @pytest.mark.parametrize(("policy", "error"), [("vendor", SeedanceServerError), ("safe", SeedanceSubmitUncertainError)])
-def test_an_unknown_fate_leaves_the_intent_behind(
+def test_an_unknown_outcome_leaves_the_intent_behind(
     seedance_emulator: Emulator, policy: str, error: type[SeedanceError]
 ) -> None:
     seedance_emulator.add_fault("http", status=503, accept=True, times=None)
     worker = Worker(submit_policy=policy)
     with pytest.raises(error):
         worker.run()
-    assert worker.state is not None
-    assert worker.state["seedance_task_id"] is None
+    assert worker.state["stage"] == "intent"
+    assert worker.state["unknown"] == (3 if policy == "vendor" else 1)
 
 
-def test_an_answer_without_an_id_is_an_unknown_fate_under_both_policies(seedance_emulator: Emulator) -> None:
+def test_an_answer_without_an_id_is_an_unknown_outcome_under_both_policies(seedance_emulator: Emulator) -> None:
     seedance_emulator.add_fault("no_task_id")
     worker = Worker()
     with pytest.raises(SeedanceSubmitUncertainError):
         worker.run()
-    assert worker.state["seedance_task_id"] is None
+    assert (worker.state["stage"], worker.state["told"]) == ("intent", True)
 
 
 # What is said to who stops it.
 
 
-def test_stopping_it_on_the_worker_says_that_the_video_goes_on(
+def test_stopping_it_on_the_worker_names_the_sensor_that_collects_it(
     seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, task_log: TaskLog
 ) -> None:
     operator = Worker(deferrable=False).operator()
     operator.on_kill()
     assert task_log.warnings == []  # there is no video yet
     monkeypatch.setattr(SeedanceHook, "run", lambda *_: operator.on_kill())
-    monkeypatch.setattr(waiting, "finish", lambda *_: [])
+    monkeypatch.setattr(results, "finish", lambda *_: [])
     monkeypatch.setattr(SeedanceHook, "create_task", lambda *_, **__: "task_1")
     operator.execute(Worker().context)
-    assert any("Task task_1 cannot be cancelled: it goes on and is billed" in line for line in task_log.warnings)
+    assert any("SeedanceTaskSensor(seedance_task_id='task_1')" in line for line in task_log.warnings)
 
 
 def test_no_key_is_in_any_log_or_state(seedance_emulator: Emulator, task_log: TaskLog) -> None:
     worker = Worker(resubmits=1)
-    seedance_emulator.add_fault("fail", code="1001", message=PASSING)
+    seedance_emulator.add_fault("fail", code="1001", message=TRANSIENT)
     worker.ti.xcom_push = lambda key, value: worker.ti.xcoms.update({key: value})  # type: ignore[method-assign]
     worker.run()
     carried = [deferral.trigger.serialize() for deferral in worker.deferrals]
@@ -610,26 +598,50 @@ def test_no_key_is_in_any_log_or_state(seedance_emulator: Emulator, task_log: Ta
     assert os.environ["AIRFLOW_CONN_SEEDANCE_DEFAULT"]  # it was there to be leaked
 
 
-@pytest.mark.parametrize("stored", [True, False], ids=["while its video was made", "while it waited for a slot"])
-@pytest.mark.usefixtures("seedance_emulator")
-def test_a_deferral_that_airflow_ends_names_the_task_and_the_way_on(task_log: TaskLog, stored: bool) -> None:
+@pytest.mark.parametrize("memory", ["receipt", "XCom"])
+def test_a_deferral_that_airflow_ends_delivers_a_video_that_has_ended(seedance_emulator: Emulator, memory: str) -> None:
     worker = Worker()
-    if stored:
-        wanted = submission.Submission("0", 0, 1)
-        SubmissionStore(worker.context).save_task(wanted, "task_1", time.time())
+    with pytest.raises(TaskDeferred):
+        worker.operator().execute(worker.context)
+    if memory == "XCom":
+        worker.context["task_state_store"] = None
+        worker.ti.xcom_pull = lambda *, key, **_: worker.ti.xcoms[key]  # type: ignore[attr-defined]
+    time.sleep(0.1)
+    seedance_emulator.settings.update({"waiting_seconds": 0.0})
+    urls = worker.operator().resume_execution("__fail__", {"error": "Trigger timeout"}, worker.context)
+    assert urls == [f"{seedance_emulator.url}/videos/{seedance_emulator.bill()['tasks'][0]['taskId']}.mp4"]
+    assert len(seedance_emulator.requests("recordInfo")) == 1
+
+
+def test_a_deferral_that_airflow_ends_names_a_task_that_still_runs(
+    seedance_emulator: Emulator, task_log: TaskLog
+) -> None:
+    seedance_emulator.settings.update({"waiting_seconds": 60.0})
+    worker = Worker()
+    with pytest.raises(TaskDeferred):
+        worker.operator().execute(worker.context)
+    with pytest.raises(SeedanceError, match="Trigger timeout") as caught:
+        worker.operator().resume_execution("__fail__", {"error": "Trigger timeout"}, worker.context)
+    task_id = seedance_emulator.bill()["tasks"][0]["taskId"]
+    assert f"SeedanceTaskSensor(seedance_task_id='{task_id}')" in str(caught.value)
+    assert caught.value.charged == "yes"
+
+
+@pytest.mark.usefixtures("seedance_emulator")
+def test_a_wait_for_a_slot_that_airflow_ends_is_airflows_error() -> None:
+    worker = Worker()
     with pytest.raises(Exception, match="Trigger timeout"):
         worker.operator().resume_execution("__fail__", {"error": "Trigger timeout"}, worker.context)
-    (line,) = [line for line in task_log.lines if "stopped waiting before an end (Trigger timeout)" in line]
-    assert ("SeedanceTaskSensor(seedance_task_id='task_1')" in line) == stored
 
 
-def test_a_task_that_is_gone_is_not_kept_by_a_clear(seedance_emulator: Emulator) -> None:
+def test_a_task_that_is_not_found_is_kept_by_a_clear_since_it_is_charged(seedance_emulator: Emulator) -> None:
     seedance_emulator.add_fault("not_found", on="recordInfo", times=None)
     worker = Worker()
     with pytest.raises(SeedanceTaskNotFoundError):
         worker.run()
-    seedance_emulator.reset()
+    seedance_emulator.server.faults.clear()
 
     worker.ti.max_tries += 1
+    worker.ti.xcoms.clear()
     assert len(worker.run()) == 1
-    assert seedance_emulator.bill()["tasks_created"] == 1, "the bill of a new video, after the reset"
+    assert seedance_emulator.bill()["tasks_created"] == 1

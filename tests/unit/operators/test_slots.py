@@ -1,4 +1,4 @@
-"""What the operators do while the account has no free slot: wait, without an Airflow retry, one look at a time."""
+"""What the operators do while the account has no free slot: wait, without an Airflow retry, one attempt at a time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ import pytest
 import requests
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
-from seedance_provider.exceptions import SeedanceConcurrencyLimitError
+from seedance_provider.api.flows import task_failed
+from seedance_provider.api.records import parse_task
+from seedance_provider.events import ResumeState, TaskEvent
+from seedance_provider.exceptions import (
+    SeedanceConcurrencyLimitError,
+    SeedanceServerError,
+    SeedanceSubmitUncertainError,
+)
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from seedance_provider.testing import Emulator
-from seedance_provider.triggers.slots import WOKEN_BY_TIME, SeedanceSlotTrigger
-from tests.unit.support import FakeTaskInstance, TaskLog, fire, hurry, run_dag
+from seedance_provider.triggers.slots import SeedanceSlotTrigger
+from tests.support.airflow import FakeTaskInstance, StateStore, TaskLog, fire, hurry, run_dag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+TRANSIENT = "Service temporarily unavailable. Please try again later."
 OPERATORS = pytest.mark.parametrize(
     "operator_class", [SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator], ids=["create", "generate"]
 )
@@ -89,7 +97,7 @@ def deferral(operator: Any, context: Any = None, event: Any = None) -> TaskDefer
 
 @OPERATORS
 @pytest.mark.seedance_emulator(concurrency_limit=1)
-def test_without_a_free_slot_it_defers_and_buys_nothing(seedance_emulator: Emulator, operator_class: Any) -> None:
+def test_without_a_free_slot_it_defers_and_nothing_is_charged(seedance_emulator: Emulator, operator_class: Any) -> None:
     occupy(seedance_emulator, 1, 60)
     before = time.time()
     deferred = deferral(make(operator_class, slot_timeout=100))
@@ -105,17 +113,13 @@ def test_without_a_free_slot_it_defers_and_buys_nothing(seedance_emulator: Emula
 
 
 @pytest.mark.seedance_emulator(concurrency_limit=3)
-def test_the_log_names_the_limit_and_a_pool_in_one_line_that_airflow_understands(
+def test_the_log_names_the_limit_and_a_pool_command_that_airflow_understands(
     seedance_emulator: Emulator, task_log: TaskLog
 ) -> None:
     occupy(seedance_emulator, 3, 60)
     deferral(make(slot_timeout=7200))
-    (line,) = [line for line in task_log.lines if "no free slot" in line]
-    assert "limit 3, in use 3" in line
-    assert "nothing was charged" in line
-    assert "deferred, for up to 7200 s" in line
-    command = re.search(r"airflow (pools set .*)$", line)
-    assert command is not None
+    assert any("3 of 3 in use" in line for line in task_log.lines)
+    (command,) = (found for line in task_log.lines if (found := re.search(r"airflow (pools set .*)$", line)))
 
     from airflow.cli.cli_parser import get_parser
 
@@ -138,7 +142,7 @@ def test_a_pause_that_the_vendor_asks_for_is_kept(seedance_emulator: Emulator) -
     assert deferral(make()).trigger.poll_interval == 17
 
 
-# Waiting and going on.
+# Waiting and submitting again.
 
 
 @OPERATORS
@@ -184,7 +188,6 @@ def test_on_the_worker_it_waits_there(seedance_emulator: Emulator, task_log: Tas
     assert make(SeedanceCreateTaskOperator, deferrable=False).execute(context_of())
     assert seedance_emulator.bill()["tasks_created"] == 2
     assert seedance_emulator.counts()["429"] >= 2
-    assert any("on the worker, for up to" in line for line in task_log.lines)
 
 
 # The end of waiting.
@@ -211,9 +214,9 @@ def test_after_slot_timeout_nothing_is_said_of_a_task_that_does_not_exist(
     occupy(seedance_emulator, 1, 60)
     operator = make(operator_class, slot_timeout=0.2, slot_poll_interval=60)
     event = fire(deferral(operator).trigger)
-    with pytest.raises(SeedanceConcurrencyLimitError, match="no free slot for 0 s"):
+    with pytest.raises(SeedanceConcurrencyLimitError):
         operator.execute_complete(context_of(), event)
-    assert not any("goes on and is billed" in line for line in task_log.lines)
+    assert not any("cannot be cancelled" in line for line in task_log.lines)
 
 
 @pytest.mark.parametrize("argument", ["slot_timeout", "slot_poll_interval"])
@@ -291,8 +294,65 @@ def test_slots_freed_elsewhere_are_all_used_once_one_was_found(busy: Emulator) -
     assert max(ours) - min(ours) < 700
 
 
-def test_what_woke_it_travels_to_the_trigger_of_its_video(seedance_emulator: Emulator) -> None:
-    operator = make()
-    trigger = deferral(operator, event={"status": "slot", "carry": {"woken_by": WOKEN_BY_TIME}}).trigger
-    assert trigger.serialize()[1]["carry"]["woken_by"] == WOKEN_BY_TIME
+@pytest.mark.seedance_emulator(concurrency_limit=1)
+def test_only_who_holds_a_pool_slot_to_the_end_is_told_of_a_pool(
+    seedance_emulator: Emulator, task_log: TaskLog
+) -> None:
+    occupy(seedance_emulator, 1, 60)
+    deferral(make(SeedanceCreateTaskOperator))
+    assert not any("pools set" in line for line in task_log.lines)
+
+
+# One submission's wait, and the next one's.
+
+
+def remembering() -> Any:
+    return {"ti": FakeTaskInstance(), "task_state_store": StateStore()}
+
+
+def test_a_resubmission_waits_for_its_slot_anew(seedance_emulator: Emulator) -> None:
+    old = {"resubmitted": 0, "slot_since": time.time() - 7000, "refused": True}
+    failed = parse_task({"taskId": "task_1", "status": "fail", "error": {"code": "1001", "message": TRANSIENT}})
+    event = TaskEvent("error", "task_1", error=task_failed(failed), state=ResumeState.from_json(old)).to_json()
+    seedance_emulator.add_fault("rate_limit", limit=1, current=1)
+    started = time.time()
+    trigger = deferral(make(resubmits=1, slot_timeout=7200), remembering(), event).trigger
+    assert trigger.since >= started
+    assert trigger.deadline >= started + 7200
+    assert trigger.state["resubmitted"] == 1
+
+
+def test_a_refusal_that_could_not_be_stored_is_no_unknown_outcome(seedance_emulator: Emulator) -> None:
+    # The intent is stored, the refusal is not; under safe an unknown outcome would fail at once.
+    context = remembering()
+    store = context["task_state_store"]
+    seedance_emulator.add_fault("rate_limit", limit=1, current=1)
+    store.broken = "set 2"
+    trigger = deferral(make(SeedanceCreateTaskOperator, submit_policy="safe"), context).trigger
+    assert store.receipt["stage"] == "intent"
+    store.broken = ""
+    assert make(SeedanceCreateTaskOperator, submit_policy="safe").execute_complete(context, fire(trigger))
     assert seedance_emulator.bill()["tasks_created"] == 1
+
+
+def test_an_unknown_outcome_is_not_forgotten_by_a_refusal(seedance_emulator: Emulator, task_log: TaskLog) -> None:
+    seedance_emulator.add_fault("http", status=500, accept=True)
+    seedance_emulator.add_fault("rate_limit", limit=1, current=1)
+    context = remembering()
+    trigger = deferral(make(SeedanceCreateTaskOperator), context).trigger
+    assert (context["task_state_store"].receipt["stage"], context["task_state_store"].receipt["unknown"]) == (
+        "intent",
+        1,
+    )
+    assert not any("nothing was charged" in line.lower() for line in task_log.lines)
+    seedance_emulator.add_fault("http", status=500, times=None)
+    with pytest.raises(SeedanceServerError) as caught:
+        make(SeedanceCreateTaskOperator).execute_complete(context, fire(trigger))
+    assert caught.value.charged == "unknown"
+    # Three of unknown outcome, and never a fourth, whatever Airflow retries.
+    sent = len(seedance_emulator.requests("createTask"))
+    assert sent == 4, "500, 429, 500, 500"
+    for _ in range(3):
+        with pytest.raises(SeedanceSubmitUncertainError):
+            make(SeedanceCreateTaskOperator).execute(context)
+    assert len(seedance_emulator.requests("createTask")) == sent

@@ -15,7 +15,7 @@ from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators import seedance as module
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from seedance_provider.submission import STATE_KEY, fingerprint
-from tests.unit.support import FakeTaskInstance, TaskLog, fire, hurry, run_dag
+from tests.support.airflow import FakeTaskInstance, TaskLog, fire, hurry, run_dag
 
 if TYPE_CHECKING:
     from seedance_provider.testing import Emulator

@@ -13,7 +13,7 @@ from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceInv
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from seedance_provider.testing import Emulator
-from tests.unit.support import DagOutcome, FakeTaskInstance, TaskLog, run_dag
+from tests.support.airflow import DagOutcome, FakeTaskInstance, TaskLog, run_dag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
