@@ -19,7 +19,7 @@ class Settings:
     concurrency_limit: int | None = 5  # per account; None: no limit
     user_agent_check: bool = True  # refuse the default User-Agents of HTTP libraries, as the vendor's edge does
     strict_duration: bool = False  # refuse "5" and "5s": the documentation says integer
-    settlement_seconds: float = 2.0  # from success to the settled price (2.5 family with reference video)
+    settlement_seconds: float = 2.0  # from success to the settled price, where there is one
     webhook_shape: WebhookShape | None = None  # flat, state, status or envelope; None: the dialect's
     webhook_copies: int = 1  # 0: callbacks are never sent; 2: each arrives twice
     webhook_retry_seconds: tuple[float, ...] | None = None  # waits before further attempts; None: the dialect's
