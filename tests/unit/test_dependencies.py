@@ -1,0 +1,48 @@
+"""Whatever the package imports is declared, and whatever is declared is imported."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.support.imports import PACKAGE, imports
+
+DECLARED = {
+    canonicalize_name(Requirement(text).name)
+    for text in tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]["dependencies"]
+}
+# Imported only by a program that has it.
+BROUGHT_BY_THE_CALLER = {
+    ("seedance_provider.testing.pytest_plugin", "pytest"),  # pytest loads its plugins
+    ("seedance_provider.hooks.seedance", "wtforms"),  # the webserver of Airflow 2 draws the form
+}
+FOREIGN = {
+    (each.importer, package)
+    for each in imports()
+    if not each.typing_only and (package := each.imported.partition(".")[0]) not in sys.stdlib_module_names
+    if package != PACKAGE.name
+}
+NEEDED = sorted({package for _, package in FOREIGN - BROUGHT_BY_THE_CALLER})
+
+
+def distributions_of(package: str) -> set[str]:
+    return {canonicalize_name(name) for name in packages_distributions().get(package, [package])}
+
+
+@pytest.mark.parametrize("package", NEEDED)
+def test_what_is_imported_is_declared(package: str) -> None:
+    assert distributions_of(package) & DECLARED
+
+
+@pytest.mark.parametrize("distribution", sorted(DECLARED - {"apache-airflow"}))  # on Airflow 3 it has no module itself
+def test_what_is_declared_is_imported(distribution: str) -> None:
+    assert distribution in set().union(*map(distributions_of, NEEDED))
+
+
+def test_each_exception_is_still_one() -> None:
+    assert FOREIGN >= BROUGHT_BY_THE_CALLER
