@@ -1,23 +1,31 @@
+"""Airflow's configuration section, and what users give as numbers and durations."""
+
 from __future__ import annotations
 
+import math
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from hypothesis import given
+from hypothesis import strategies as st
 
-from seedance_provider.api.policy import DEFAULT_WAIT_TIMEOUT, SubmitPolicy
+from seedance_provider import defaults
 from seedance_provider.config import (
+    SubmitPolicy,
     default_poll_interval,
     default_submit_policy,
     default_wait_timeout,
     parse_submit_policy,
     positive_number,
+    seconds_of,
 )
 from seedance_provider.exceptions import SeedanceConfigurationError
 
 
 def test_without_any_configuration_the_documented_defaults_hold() -> None:
-    assert default_wait_timeout() == DEFAULT_WAIT_TIMEOUT == 1800
+    assert default_wait_timeout() == defaults.DEFAULT_WAIT_TIMEOUT == 1800
     assert default_poll_interval() is None
     assert default_submit_policy() is SubmitPolicy.VENDOR
 
@@ -39,28 +47,58 @@ def test_an_empty_option_means_the_default(monkeypatch: pytest.MonkeyPatch) -> N
     assert default_submit_policy() is SubmitPolicy.VENDOR
 
 
-@pytest.mark.parametrize("value", ["soon", "0", "-5", "nan", "inf"])
-def test_a_bad_option_is_named_with_its_section_and_the_fix(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("AIRFLOW__SEEDANCE__TIMEOUT", value)
+@pytest.mark.parametrize("value", ["soon", "0", "-5", "nan", "inf", "1e300", "99999999999"])
+@pytest.mark.parametrize("option", ["timeout", "poll_interval"])
+def test_a_bad_option_is_named_with_its_section_and_its_value(
+    monkeypatch: pytest.MonkeyPatch, option: str, value: str
+) -> None:
+    monkeypatch.setenv(f"AIRFLOW__SEEDANCE__{option.upper()}", value)
     with pytest.raises(SeedanceConfigurationError) as caught:
-        default_wait_timeout()
-    expected = f"[seedance] timeout of Airflow's configuration is '{value}': give a number above 0, or leave it empty"
-    assert str(caught.value) == expected
+        {"timeout": default_wait_timeout, "poll_interval": default_poll_interval}[option]()
+    assert f"[seedance] {option}" in str(caught.value)
+    assert repr(value) in str(caught.value)
     assert isinstance(caught.value, AirflowFailException), "a retry cannot help"
 
 
 @pytest.mark.parametrize(("value", "number"), [("5", 5), (5, 5), (2.5, 2.5), ("1e3", 1000), (None, None), ("", None)])
 def test_a_number_may_come_as_text_or_be_missing(value: Any, number: float | None) -> None:
-    assert positive_number(value, "here") == number
+    assert positive_number(value, "here", at_most=1000) == number
 
 
-@pytest.mark.parametrize("value", [True, [], {}, "five", 0, -1, float("nan")])
-def test_what_is_no_number_above_zero_is_refused(value: Any) -> None:
-    with pytest.raises(SeedanceConfigurationError, match=r"^here is "):
-        positive_number(value, "here")
+@pytest.mark.parametrize("value", [True, [], {}, "five", 0, -1, float("nan"), 1000.5, 10**400, "1e999"], ids=repr)
+def test_what_is_no_number_above_zero_or_too_large_is_refused(value: Any) -> None:
+    with pytest.raises(SeedanceConfigurationError, match=r"^here is .* 1,000"):
+        positive_number(value, "here", at_most=1000)
 
 
 @pytest.mark.parametrize("value", ["Vendor", "none", "", None, 1, []])
 def test_only_the_two_submit_policies_are_accepted(value: Any) -> None:
-    with pytest.raises(SeedanceConfigurationError, match="say 'vendor' or 'safe'"):
+    with pytest.raises(SeedanceConfigurationError, match="'vendor' or 'safe'"):
         parse_submit_policy(value, "here")
+
+
+class TestSecondsOf:
+    @pytest.mark.parametrize(
+        ("value", "seconds"),
+        [(None, None), (5, 5.0), (0.5, 0.5), (timedelta(minutes=2), 120.0), (10**6, 1e6), (366 * 86400, 366 * 86400)],
+        ids=repr,
+    )
+    def test_takes_seconds_and_timedeltas(self, value: Any, seconds: float | None) -> None:
+        assert seconds_of("timeout", value) == seconds
+
+    @pytest.mark.parametrize(
+        "value",
+        [0, -1, timedelta(0), math.nan, math.inf, True, False, "5", [5], {}, object, 366 * 86400 + 1, 10**400],
+        ids=lambda value: repr(value)[:20],
+    )
+    def test_names_the_parameter_otherwise(self, value: Any) -> None:
+        with pytest.raises(SeedanceConfigurationError, match="poll_interval="):
+            seconds_of("poll_interval", value)
+
+    @given(st.timedeltas() | st.floats() | st.integers())
+    def test_gives_what_a_date_can_hold_or_one_of_our_errors(self, value: Any) -> None:
+        try:
+            seconds = seconds_of("timeout", value)
+        except SeedanceConfigurationError:
+            return
+        timedelta(seconds=seconds)

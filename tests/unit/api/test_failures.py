@@ -1,17 +1,17 @@
-"""Whether creating a failed task again may help: contract 4.5, row by row."""
+"""Whether submitting a failed task again may help: contract 4.5, row by row."""
 
 from __future__ import annotations
 
-import inspect
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seedance_provider.api.failures import may_resubmit_help
-from seedance_provider.api.models import TaskFailure, parse_task
+from seedance_provider.api.records import TaskFailure, parse_task
 
-# Code, message, whether it passes by itself. The messages are abridged as in the contract where it abridges them.
+# Code, message, whether it is transient. The messages are abridged as in the contract where it abridges them.
 ROWS = [
     ("asset_review_failed", "Reference image 1 failed review. Please replace it.", False),
     ("asset_review_failed", "Reference video 2 failed review. Please replace it.", False),
@@ -53,20 +53,22 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("code", "message", "passes"), ROWS)
-def test_only_what_the_contract_calls_passing_may_pass(code, message, passes):
-    assert may_resubmit_help(TaskFailure(code=code, message=message)) is passes
+@pytest.mark.parametrize(("code", "message", "transient"), ROWS)
+def test_only_what_the_contract_calls_transient_is_taken_for_it(
+    code: str | None, message: str, transient: bool
+) -> None:
+    assert may_resubmit_help(TaskFailure(code=code, message=message)) is transient
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row[2]], ids=lambda row: row[1])
-def test_upper_and_lower_case_and_what_stands_around_do_not_matter(row):
+def test_upper_and_lower_case_and_what_stands_around_do_not_matter(row: tuple[str | None, str, bool]) -> None:
     code, message, _ = row
     for written in (message.upper(), message.lower(), f"upstream said: {message} (request 7)"):
         assert may_resubmit_help(TaskFailure(code=code, message=written))
 
 
 @pytest.mark.parametrize("error", [None, "", {}, {"code": "500"}, {"code": 500, "message": ""}, {"message": None}])
-def test_a_failure_without_a_reason_is_not_tried_again(error):
+def test_a_failure_without_a_reason_is_not_resubmitted(error: Any) -> None:
     failure = parse_task({"taskId": "task_1", "status": "fail", "error": error}).failure
     assert failure is not None
     assert not may_resubmit_help(failure)
@@ -81,20 +83,16 @@ def test_a_failure_without_a_reason_is_not_tried_again(error):
     ],
     ids=["seed", "current", "envelope"],
 )
-def test_the_passing_texts_are_found_in_every_generation_of_the_record(record):
+def test_the_transient_texts_are_found_in_the_record_of_every_version(record: dict[str, Any]) -> None:
     failure = parse_task(record, seedance_task_id="task_1").failure
     assert failure is not None
     assert may_resubmit_help(failure)
 
 
-# Each of the passing texts has an "i", and hypothesis knows the constants of the code it tests.
+# Each of the transient texts has an "i", and hypothesis knows the constants of the code it tests.
 WITHOUT_I = st.text(st.characters(codec="ascii", exclude_characters="iI"), max_size=60)
 
 
 @given(code=st.none() | st.sampled_from(["500", "1001", "InvalidParameter"]), message=WITHOUT_I)
-def test_the_default_is_no_whatever_the_code(code, message):
+def test_the_default_is_no_whatever_the_code(code: str | None, message: str) -> None:
     assert not may_resubmit_help(TaskFailure(code=code, message=message))
-
-
-def test_it_is_documented():
-    assert "The default is no" in (inspect.getdoc(may_resubmit_help) or "")

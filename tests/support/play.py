@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from seedance_provider.api.calls import Reply, Request
-from seedance_provider.api.flows import Flow, RenewKey, Send, Sleep, Step
+from seedance_provider.api.messages import Flow, Put, RenewKey, Reply, Request, Send, Sleep, Step
 
 T = TypeVar("T")
 
@@ -57,8 +56,13 @@ class Play(Generic[T]):
         return sum(isinstance(step, RenewKey) for step in self.steps)
 
 
+def no_jitter() -> float:
+    """The middle random number, at which jitter changes nothing."""
+    return 0.5
+
+
 def reply(status: int = 200, body: Any = None, *, retry_after: float | None = None) -> Reply:
-    """An answer; text stands for an HTML page of the edge, anything else becomes compact JSON."""
+    """An answer; text stands for an HTML page of the edge, bytes for a body as it is, anything else becomes JSON."""
     if isinstance(body, bytes):
         return Reply(status, "application/json", body, retry_after)
     if isinstance(body, str):
@@ -76,7 +80,7 @@ def play(
     """Run a flow to its end.
 
     :param flow: The flow.
-    :param replies: One for each request; an exception is thrown in. Running out of them fails the test.
+    :param replies: One for each request and each upload; an exception is thrown in. Running out of them fails the test.
     :param clock: Moved by each pause.
     :param new_keys: One answer for each RenewKey.
     """
@@ -88,10 +92,10 @@ def play(
         step = next(flow)
         while True:
             played.steps.append(step)
-            if isinstance(step, Send):
+            if isinstance(step, (Send, Put)):
                 played.sent_at.append(clock.now - started_at)
                 answer = next(answers, None)
-                assert answer is not None, f"request {len(played.requests)} was not expected: {step}"
+                assert answer is not None, f"request {len(played.sent_at)} was not expected: {step}"
                 step = flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
             elif isinstance(step, RenewKey):
                 changed = next(renewed, None)

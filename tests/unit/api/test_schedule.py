@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from datetime import timedelta
 from email.utils import formatdate
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedance_provider.api import policy
+from seedance_provider import defaults
+from seedance_provider.api import schedule
 
 jitters = st.floats(0, 1)
 
@@ -21,16 +19,16 @@ class TestBackoff:
         ("failures", "seconds"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32), (7, 60), (10**9, 60)]
     )
     def test_doubles_up_to_a_minute(self, failures: int, seconds: float) -> None:
-        assert policy.backoff(failures, 0.5) == seconds
+        assert schedule.backoff(failures, 0.5) == seconds
 
     @given(st.integers(1, 10**12), jitters)
     def test_is_jittered_by_a_quarter_and_never_above_75_seconds(self, failures: int, jitter: float) -> None:
-        middle = policy.backoff(failures, 0.5)
-        assert 0.75 * middle <= policy.backoff(failures, jitter) <= 1.25 * middle <= 75
+        middle = schedule.backoff(failures, 0.5)
+        assert 0.75 * middle <= schedule.backoff(failures, jitter) <= 1.25 * middle <= 75
 
     @given(st.integers(1, 100), jitters)
     def test_never_gets_shorter_with_more_failures(self, failures: int, jitter: float) -> None:
-        assert policy.backoff(failures + 1, jitter) >= policy.backoff(failures, jitter)
+        assert schedule.backoff(failures + 1, jitter) >= schedule.backoff(failures, jitter)
 
 
 class TestRetryAfter:
@@ -44,10 +42,10 @@ class TestRetryAfter:
             (" 12 ", 12),
             ("1.5", 1.5),
             ("-5", 0),
-            ("86400", policy.RETRY_AFTER_CAP),
+            ("86400", defaults.RETRY_AFTER_CAP),
             (formatdate(NOW + 30, usegmt=True), 30),
             (formatdate(NOW - 30, usegmt=True), 0),
-            (formatdate(NOW + 10**6, usegmt=True), policy.RETRY_AFTER_CAP),
+            (formatdate(NOW + 10**6, usegmt=True), defaults.RETRY_AFTER_CAP),
             (None, None),
             ("", None),
             ("soon", None),
@@ -59,7 +57,7 @@ class TestRetryAfter:
         ids=repr,
     )
     def test_is_seconds_or_a_date(self, value: str | None, seconds: float | None) -> None:
-        assert policy.retry_after_seconds(value, self.NOW) == seconds
+        assert schedule.retry_after_seconds(value, self.NOW) == seconds
 
     @given(
         st.one_of(
@@ -71,18 +69,18 @@ class TestRetryAfter:
         )
     )
     def test_is_in_bounds_or_unknown_whatever_the_header_says(self, value: str) -> None:
-        seconds = policy.retry_after_seconds(value, self.NOW)
-        assert seconds is None or 0 <= seconds <= policy.RETRY_AFTER_CAP
+        seconds = schedule.retry_after_seconds(value, self.NOW)
+        assert seconds is None or 0 <= seconds <= defaults.RETRY_AFTER_CAP
 
 
 class TestPollDelay:
     @given(st.floats(-1e9, 1e9), st.floats(0.001, 1e6), jitters)
     def test_is_an_explicit_interval_exactly(self, age: float, poll_interval: float, jitter: float) -> None:
-        assert policy.poll_delay(age, poll_interval, jitter) == poll_interval
+        assert schedule.poll_delay(age, poll_interval, jitter) == poll_interval
 
     @given(st.floats(allow_nan=False, allow_infinity=False), jitters)
     def test_is_between_4_and_33_seconds_at_any_age(self, age: float, jitter: float) -> None:
-        assert 4 <= policy.poll_delay(age, None, jitter) <= 33
+        assert 4 <= schedule.poll_delay(age, None, jitter) <= 33
 
     @pytest.mark.parametrize(
         ("age", "seconds"),
@@ -101,26 +99,32 @@ class TestPollDelay:
         ],
     )
     def test_follows_the_schedule(self, age: float, seconds: float) -> None:
-        assert policy.poll_delay(age, None, 0.5) == pytest.approx(seconds)
+        assert schedule.poll_delay(age, None, 0.5) == pytest.approx(seconds)
+
+    @given(st.floats(0, 1e6), st.floats(1, 1e5) | st.none(), jitters, st.booleans())
+    def test_is_between_2_and_66_seconds_for_any_model(
+        self, age: float, usual_seconds: float | None, jitter: float, urgent: bool
+    ) -> None:
+        assert 2 <= schedule.poll_delay(age, None, jitter, usual_seconds=usual_seconds, urgent=urgent) <= 66
+
+    @pytest.mark.parametrize(
+        ("usual_seconds", "factor"), [(None, 1), (200, 1), (400, 2), (4000, 2), (100, 0.5), (30, 0.5)]
+    )
+    def test_stretches_with_what_the_model_usually_takes(self, usual_seconds: float | None, factor: float) -> None:
+        for step in schedule.ADAPTIVE_SCHEDULE:
+            delay = schedule.poll_delay(step.age * factor, None, 0.5, usual_seconds=usual_seconds)
+            assert delay == pytest.approx(step.interval * factor)
+
+    @given(st.floats(0, 1e6), st.floats(1, 1e5), jitters)
+    def test_is_short_while_somebody_waits_for_the_slot(self, age: float, usual_seconds: float, jitter: float) -> None:
+        delay = schedule.poll_delay(age, None, jitter, usual_seconds=usual_seconds, urgent=True)
+        assert delay <= 1.1 * schedule.URGENT_INTERVAL
+        assert delay <= schedule.poll_delay(age, None, jitter, usual_seconds=usual_seconds)
+
+    def test_of_an_explicit_interval_stays_while_somebody_waits(self) -> None:
+        assert schedule.poll_delay(0, 60, 0.5, urgent=True) == 60
 
     def test_has_a_schedule_in_order_of_age(self) -> None:
-        ages = [step.age for step in policy.ADAPTIVE_SCHEDULE]
+        ages = [step.age for step in schedule.ADAPTIVE_SCHEDULE]
         assert ages == sorted(set(ages))
         assert ages[0] == 0
-
-
-class TestSecondsOf:
-    @pytest.mark.parametrize(
-        ("value", "seconds"),
-        [(None, None), (5, 5.0), (0.5, 0.5), (timedelta(minutes=2), 120.0), (10**6, 1e6)],
-        ids=repr,
-    )
-    def test_takes_seconds_and_timedeltas(self, value: Any, seconds: float | None) -> None:
-        assert policy.seconds_of("timeout", value) == seconds
-
-    @pytest.mark.parametrize(
-        "value", [0, -1, timedelta(0), math.nan, math.inf, True, False, "5", [5], {}, object], ids=repr
-    )
-    def test_names_the_parameter_and_the_value_otherwise(self, value: Any) -> None:
-        with pytest.raises(ValueError, match=r"poll_interval=.* is not a duration: give a number of seconds"):
-            policy.seconds_of("poll_interval", value)

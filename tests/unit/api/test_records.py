@@ -1,4 +1,4 @@
-"""The one reading of a task: any generation, any kind of damage."""
+"""The one reading of a task: any version of the API, any kind of damage."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedance_provider.api import models
-from seedance_provider.api.models import TaskFailure, TaskOutput, TaskRecord, TaskStatus
+from seedance_provider import defaults
+from seedance_provider.api import records
+from seedance_provider.api.records import TaskFailure, TaskOutput, TaskRecord, TaskStatus
 from seedance_provider.exceptions import SeedanceError, SeedanceServerError
-from tests.unit.api import wild
+from tests.support import wild
 
 VIDEO = "https://static.example.com/videos/a.mp4"
 
 
 def parse(**members: Any) -> TaskRecord:
-    return models.parse_task({"taskId": "task_a", **members})
+    return records.parse_task({"taskId": "task_a", **members})
 
 
 class TestStatus:
@@ -110,7 +111,7 @@ class TestFailure:
     def test_text_is_kept_short(self) -> None:
         failure = parse(status="fail", error="x" * 5000).failure
         assert failure is not None
-        assert failure.message == "x" * models.MAX_TEXT
+        assert failure.message == "x" * defaults.MAX_TEXT
 
 
 class TestCredits:
@@ -129,7 +130,7 @@ class TestCredits:
         ],
     )
     def test_are_exact_decimals(self, text: str, amount: str) -> None:
-        record = models.parse_task(json.loads(f'{{"taskId":"task_a","creditsUsed":{text}}}'))
+        record = records.parse_task(json.loads(f'{{"taskId":"task_a","creditsUsed":{text}}}'))
         assert record.credits_used == Decimal(amount)
         assert TaskRecord.model_validate(record.model_dump(mode="json")).credits_used == Decimal(amount)
 
@@ -271,29 +272,36 @@ class TestRecord:
         ids=repr,
     )
     def test_is_not_made_from(self, payload: Any) -> None:
-        with pytest.raises(SeedanceServerError, match="not a task record") as caught:
-            models.parse_task(payload, seedance_task_id="task_asked")
+        with pytest.raises(SeedanceServerError) as caught:
+            records.parse_task(payload, seedance_task_id="task_asked")
         assert caught.value.seedance_task_id == "task_asked"
 
     def test_comes_out_of_an_envelope(self) -> None:
-        record = models.parse_task(
+        record = records.parse_task(
             {"code": 200, "message": "success", "data": {"taskId": "task_a", "state": "success"}}
         )
         assert (record.seedance_task_id, record.status) == ("task_a", TaskStatus.SUCCESS)
 
     @pytest.mark.parametrize("key", ["taskId", "status", "state"])
     def test_with_a_data_member_of_its_own_is_not_an_envelope(self, key: str) -> None:
-        record = models.parse_task({key: "waiting", "data": {"taskId": "task_b", "status": "fail"}})
+        record = records.parse_task({key: "waiting", "data": {"taskId": "task_b", "status": "fail"}})
         assert record.status is not TaskStatus.FAIL
 
     @pytest.mark.parametrize(
-        ("members", "task_id"),
-        [({}, "task_asked"), ({"taskId": None}, "task_asked"), ({"taskId": ""}, "task_asked"), ({"taskId": 77}, "77")],
-        ids=repr,
+        "members",
+        [
+            {},
+            {"taskId": None},
+            {"taskId": ""},
+            {"taskId": 77},
+            {"taskId": "task_\x00"},
+            {"taskId": "a" * (defaults.MAX_TASK_ID + 1)},
+        ],
+        ids=lambda members: repr(members)[:30],
     )
-    def test_falls_back_on_the_id_that_was_asked_for(self, members: dict[str, Any], task_id: str) -> None:
-        record = models.parse_task({"status": "waiting", **members}, seedance_task_id="task_asked")
-        assert record.seedance_task_id == task_id
+    def test_falls_back_on_the_id_that_was_asked_for(self, members: dict[str, Any]) -> None:
+        record = records.parse_task({"status": "waiting", **members}, seedance_task_id="task_asked")
+        assert record.seedance_task_id == "task_asked"
 
     @pytest.mark.parametrize(
         ("value", "milliseconds"),
@@ -332,15 +340,15 @@ class TestNothingWhatsoever:
 
     @given(wild.payloads)
     def test_in_a_payload_breaks_it(self, payload: Any) -> None:
-        self._check(lambda: models.parse_task(payload, seedance_task_id="task_a"))
+        self._check(lambda: records.parse_task(payload, seedance_task_id="task_a"))
 
     @given(wild.records)
     def test_in_a_record_breaks_it(self, payload: dict[str, Any]) -> None:
-        self._check(lambda: models.parse_task({"taskId": "task_a", "status": "fail", **payload}))
+        self._check(lambda: records.parse_task({"taskId": "task_a", "status": "fail", **payload}))
 
     @given(wild.bodies)
     def test_in_the_body_of_a_webhook_breaks_it(self, body: bytes) -> None:
-        self._check(lambda: models.parse_webhook(body))
+        self._check(lambda: records.parse_webhook(body))
 
     def _check(self, read: Any) -> None:
         try:
@@ -365,33 +373,112 @@ class TestNothingWhatsoever:
 @pytest.mark.parametrize("quote", ["", '"'], ids=["number", "text"])
 @pytest.mark.parametrize("member", ["creditsUsed", "createTime", "completeTime"])
 def test_no_number_is_too_large_or_too_small_to_be_read(member: str, quote: str, text: str) -> None:
-    payload = models.load_json(f'{{"taskId":"task_a","status":"waiting","{member}":{quote}{text}{quote}}}'.encode())
+    payload = records.load_json(f'{{"taskId":"task_a","status":"waiting","{member}":{quote}{text}{quote}}}'.encode())
     if payload is not None:
-        assert models.parse_task(payload).status is TaskStatus.WAITING
+        assert records.parse_task(payload).status is TaskStatus.WAITING
 
 
 def test_a_number_of_more_digits_than_python_prints_is_unknown() -> None:
-    record = models.parse_task({"taskId": 10**5000, "creditsUsed": 10**5000, "createTime": -(10**5000)})
+    record = records.parse_task({"taskId": 10**5000, "creditsUsed": 10**5000, "createTime": -(10**5000)})
     assert (record.seedance_task_id, record.credits_used, record.create_time) == ("", None, None)
 
 
-@pytest.mark.parametrize("text", ["a\ud800b", "a\x00b"], ids=["lone-surrogate", "nul"])
-def test_texts_of_the_vendor_can_be_written_anywhere(text: str) -> None:
-    record = models.parse_task(
-        {"taskId": text, "model": text, "status": "fail", "error": {"code": text, "message": text}}
+CONTROL_CHARACTERS = ["\ud800", "\x00", "\n", "\r", "\x1b[2J", "\x85", "\u202e", "\u2066", "\u2028", "\ufeff"]
+
+
+@pytest.mark.parametrize("odd", CONTROL_CHARACTERS, ids=ascii)
+class TestControlCharacters:
+    """They forge lines of log, hide text from people, and fit into no database."""
+
+    def test_are_taken_out_of_every_text(self, odd: str) -> None:
+        text = f"a{odd}b"
+        record = parse(model=text, status="fail", error={"code": text, "message": text})
+        assert record.failure is not None
+        for value in (record.model, record.failure.code, record.failure.message):
+            assert value is not None
+            assert value[0] + value[-1] == "ab"
+            assert value.isprintable()
+            value.encode()
+
+    def test_are_taken_out_of_the_word_for_the_status(self, odd: str) -> None:
+        record = parse(status=f"up{odd}scaling")
+        assert record.raw_status is not None
+        assert record.raw_status.isprintable()
+
+    def test_make_an_id_none(self, odd: str) -> None:
+        assert records.task_id_or_none(f"task_{odd}a") is None
+
+    def test_make_a_url_none(self, odd: str) -> None:
+        assert records.http_url_or_none(f"https://a.example/{odd}v.mp4") is None
+
+    def test_are_taken_out_of_the_media_type(self, odd: str) -> None:
+        media_type = parse(output=[{"url": VIDEO, "mediaType": f"video/{odd}mp4"}]).outputs[0].media_type
+        assert media_type is not None
+        assert media_type.isprintable()
+
+
+class TestBounds:
+    """An answer of a megabyte does not become an event of ten."""
+
+    def test_of_an_id(self) -> None:
+        longest = "a" * defaults.MAX_TASK_ID
+        assert records.task_id_or_none(longest) == longest
+        assert records.task_id_or_none(f"  {longest}\n") == longest
+        assert records.task_id_or_none(longest + "a") is None
+        assert records.task_id_or_none("a" * 900_000) is None
+
+    def test_of_a_url(self) -> None:
+        longest = "https://a.example/".ljust(defaults.MAX_URL, "a")
+        assert records.http_url_or_none(longest) == longest
+        assert records.http_url_or_none(longest + "a") is None
+
+    def test_of_the_number_of_outputs(self) -> None:
+        urls = [f"https://a.example/{number}.mp4" for number in range(2 * defaults.MAX_OUTPUTS)]
+        assert parse(output=urls).urls == urls[: defaults.MAX_OUTPUTS]
+        assert parse(resultJson=json.dumps({"resultUrls": urls})).urls == urls[: defaults.MAX_OUTPUTS]
+
+    def test_of_every_text(self) -> None:
+        text = "x" * 100_000
+        record = parse(
+            model=text, status="fail", error={"code": text, "message": text}, output=[{"url": VIDEO, "mediaType": text}]
+        )
+        assert record.failure is not None
+        for value in (record.model, record.failure.code, record.failure.message, record.outputs[0].media_type):
+            assert value == "x" * defaults.MAX_TEXT
+        assert parse(status=text).raw_status == "x" * defaults.MAX_TEXT
+
+    @given(wild.records, st.sampled_from([1, 1000, 100_000]))
+    def test_hold_for_the_whole_record(self, payload: dict[str, Any], times: int) -> None:
+        grown = {
+            name: value * times
+            if isinstance(value, str)
+            else (value * times)[:10_000]
+            if isinstance(value, list)
+            else value
+            for name, value in payload.items()
+        }
+        record = records.parse_task({"taskId": "task_a", **grown})
+        assert len(record.model_dump_json()) < 16 * 12_000
+
+
+def test_the_wire_cannot_pass_for_what_xcom_holds() -> None:
+    record = parse(
+        status="waiting",
+        seedance_task_id="task_b",
+        raw_status="success",
+        credits_used=1,
+        outputs=[VIDEO],
+        failure={"message": "x"},
+        create_time=1,
+        complete_time=2,
     )
-    assert record.failure is not None
-    for value in (record.seedance_task_id, record.model, record.failure.code, record.failure.message):
-        assert value is not None
-        assert value[0] + value[-1] == "ab"
-        assert "\x00" not in value
-        value.encode()
+    assert record == parse(status="waiting")
 
 
 @given(st.text(max_size=30))
 def test_an_accepted_url_is_printable_and_has_a_host(text: str) -> None:
     for candidate in (text, f"https://{text}"):
-        url = models.http_url_or_none(candidate)
+        url = records.http_url_or_none(candidate)
         if url is not None:
             assert url == candidate.strip()
             assert url.isprintable()
@@ -399,4 +486,4 @@ def test_an_accepted_url_is_printable_and_has_a_host(text: str) -> None:
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**9), max_value=10**9))
 def test_amounts_written_as_text_are_read_back_exactly(amount: Decimal) -> None:
-    assert models.decimal_or_none(str(amount)) == amount
+    assert records.decimal_or_none(str(amount)) == amount
