@@ -38,8 +38,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--strict-duration", action="store_true", help='refuse durations written "5" or "5s"')
     add("--no-user-agent-check", action="store_true", help="accept the default User-Agents of HTTP libraries")
     add("--faults", type=Path, metavar="FILE", help="JSON list of fault rules")
-    add("--ready-file", type=Path, metavar="FILE", help="write a JSON object with url, pid and connection once listening")
-    add("--json", action="store_true", help="print that JSON object, without keys of your own, instead of the start-up lines")
+    add(
+        "--ready-file",
+        type=Path,
+        metavar="FILE",
+        help="write url, pid and connection as JSON once it listens",
+    )
+    add(
+        "--json",
+        action="store_true",
+        help="print that JSON, without keys of your own, as the only start-up line",
+    )
     add("--quiet", action="store_true", help="no line per API call")
     return parser
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from seedance_provider.testing.emulator import dialects, rules, script, texts
-from seedance_provider.testing.emulator.faults import Fate, Record
+from seedance_provider.testing.emulator.faults import RecordFault, TaskFault
 from seedance_provider.testing.emulator.ledger import Account, Failure, Task
 from seedance_provider.testing.emulator.messages import ApiError, Call, json_reply, parse_object
 from seedance_provider.testing.emulator.prices import number, price
@@ -76,13 +76,13 @@ class Jobs:
             webhook_copies=settings.webhook_copies,
         )
         for rule in directives.on_task:
-            if isinstance(rule.fault, Fate):
-                rule.fault.befall(task)
+            if isinstance(rule.fault, TaskFault):
+                rule.fault.apply(task)
             else:
                 task.rules.append(rule)
         scripted = script.take(state.rules, "createTask", "task", call.facts)
-        if isinstance(scripted, Fate):
-            scripted.befall(task)
+        if isinstance(scripted, TaskFault):
+            scripted.apply(task)
         state.ledger.add(task)
         call.facts |= {"created": task.task_id, "shown": f"{order.model} {number(cost.reserved)} credits"}
         if callback is not None:
@@ -136,7 +136,7 @@ class Jobs:
         facts = call.facts
         facts |= {"status": view.status, "shown": view.status}
         taken = [script.take(rules, "recordInfo", "record", facts) for rules in (task.rules, state.rules)]
-        distortions = [fault for fault in taken if isinstance(fault, Record)]
+        distortions = [fault for fault in taken if isinstance(fault, RecordFault)]
         for fault in distortions:
             facts["fault"] = fault.name
             fault.distort(view)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from seedance_provider.testing.emulator import dialects
-from seedance_provider.testing.emulator.faults import Exchange, Reply
+from seedance_provider.testing.emulator.faults import Exchange, ReplyFault
 from seedance_provider.testing.emulator.messages import ApiError, Call, html_reply, json_reply, parse_object
 from seedance_provider.testing.emulator.script import take
 
@@ -55,7 +55,7 @@ async def _answer(state: State, call: Call, handler: Handler) -> web.StreamRespo
     task = state.ledger.tasks.get(call.facts.get("taskId", ""))
     fault = task and take(task.rules, call.endpoint, "reply", call.facts)
     fault = fault or take(state.rules, call.endpoint, "reply", call.facts)
-    if not isinstance(fault, Reply):
+    if not isinstance(fault, ReplyFault):
         return carry_out()
     call.facts["fault"] = fault.name
     return await fault.answer(Exchange(call, state.settings.dialect, carry_out))
@@ -70,7 +70,7 @@ def _learn(state: State, call: Call) -> None:
     elif call.endpoint == "createTask":
         try:
             prompt = str(parse_object(call.body)["inputs"]["prompt"])
-            state.heed(prompt)
+            state.add_directives(prompt)
         except (ValueError, LookupError, TypeError):  # a wrong body or directive: the handler says so
             return
         call.facts["prompt"] = prompt

@@ -286,7 +286,7 @@ IMAGE_MODELS: dict[str, Model] = {
     "gpt-image-2.5-sunburst": _GPT_2_5,
     "gpt-image-2.5-flare": _GPT_2_5,
     "seedream-5.0-pro": _image(
-        10, ("auto", *_FIVE_RATIOS, "3:2", "2:3", "21:9"), ("1k", "2k"), outputFormat=_PNG_OR_JPEG
+        10, ("auto", *_FIVE_RATIOS, "3:2", "2:3", "21:9"), ("1k", "2k"), prompt=Text(10_000), outputFormat=_PNG_OR_JPEG
     ),
     "nanobanana2": _image(9, _FIVE_RATIOS, ("2k", "4k")),
     "nanobanana-pro": _image(9, _FIVE_RATIOS, ("1k", "2k", "4k")),
@@ -426,7 +426,9 @@ def media_type(order: Order) -> str:
     )
 
 
-def _required(name: str) -> Issue:
+def _required(name: str, rule: Rule | None = None) -> Issue:
+    if isinstance(rule, Seconds):
+        return rule.range_issue(name)
     if name == "videoUrls":
         return _issue("custom", "At least one reference video (videoUrls) is required.", name)
     if name == "imageUrls":
@@ -444,7 +446,7 @@ def check(model: str, inputs: dict[str, Any], dialect: Dialect, *, strict_durati
     if rules is None:
         return Text(30_000).check("prompt", inputs["prompt"]) if "prompt" in inputs else [_required("prompt")]
     fields = rules.fields | (OLDER_FIELDS[dialect] if model in VIDEO_MODELS else {})
-    issues = [_required(name) for name in rules.required if name not in inputs]
+    issues = [_required(name, fields.get(name)) for name in rules.required if name not in inputs]
     if dialect == "g2" and inputs.get("urls") and model in VIDEO_MODELS:  # image to video needed no prompt then
         issues = [issue for issue in issues if issue["path"] != ["prompt"]]
     for name, value in inputs.items():

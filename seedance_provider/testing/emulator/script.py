@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from seedance_provider.testing.emulator.faults import FAULTS, Fault, Record
+from seedance_provider.testing.emulator.faults import FAULTS, Fault, RecordFault
 
 if TYPE_CHECKING:
     from seedance_provider.testing.emulator.faults.base import Kind
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ENDPOINTS = ("createTask", "recordInfo", "uploads", "uploadStatus", "put", "media", "any")
 _DIRECTIVE = re.compile(r"\[\[([A-Za-z_]+)((?::[^\[\]]*)?)\]\]")
 _SHORT = {word: (name, order) for name, fault in FAULTS.items() for word, order in fault.short.items()}
-_WORDS = ("code", "message", "word")  # parameters of short directives that stay text whatever they look like
+_WORDS = ("code", "message", "word")  # parameters of short directives that stay text even if they are digits
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Rule:
         return (
             fault.kind == kind
             and self.on in (endpoint, "any")
-            and (facts.get("status") == "success" or not (isinstance(fault, Record) and fault.only_on_success))
+            and (facts.get("status") == "success" or not (isinstance(fault, RecordFault) and fault.only_on_success))
             and all(text in facts.get(name, "") for name, text in self.match.items())
         )
 

@@ -84,7 +84,7 @@ class State:
         self.rules.clear()
         return {"faults": 0}
 
-    def heed(self, prompt: str) -> None:
+    def add_directives(self, prompt: str) -> None:
         """Let the directives of a prompt about its own POST join the script, once."""
         if prompt not in self._prompts_seen and (wanted := script.directives(prompt).on_create):
             self._prompts_seen.add(prompt)

@@ -96,6 +96,11 @@ def test_ranges_types_and_counts_are_the_vendors(models: tuple[str, ...], name: 
             assert [path[0] for path in paths(model, **{name: value})] == [name], (model, value)
 
 
+def test_an_extension_without_a_duration_is_told_its_range() -> None:
+    (issue,) = rules.check("seedance2-5-extend", {"prompt": "a", "videoUrls": [URL]}, "current", strict_duration=True)
+    assert issue == {"code": "custom", "message": "Duration must be between 4 and 30 seconds", "path": ["duration"]}
+
+
 def test_zod_texts_are_the_vendors() -> None:
     inputs = {"prompt": "a", "duration": 31, "outputResolution": "2k"}
     issues = rules.check("seedance2-5-extend", inputs, "current", strict_duration=True)
@@ -124,6 +129,7 @@ def test_images_and_other_models_need_only_a_prompt(model: str) -> None:
         ("gpt-image-2", "uploadedUrls", [[URL] * 10], [[URL] * 11]),
         ("gpt-image-2.5-flare", "quality", ["max", "auto"], ["best"]),
         ("gpt-image-2.5-sunburst", "outputCompression", [0, 100], [101]),
+        ("seedream-5.0-pro", "prompt", ["x" * 10_000], ["x" * 10_001]),
         ("seedream-5.0-pro", "resolution", ["1k", "2k"], ["4k"]),
         ("nanobanana2", "resolution", ["2k", "4k"], ["1k"]),
         ("nanobanana-pro", "aspectRatio", ["3:4"], ["21:9"]),

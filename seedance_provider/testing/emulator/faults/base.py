@@ -40,7 +40,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
 class Fault:
     """One thing that goes wrong. The fields of a subclass are its parameters, with their types and defaults.
 
-    :cvar name: what rules and directives call it; given as `class Slow(Reply, name="slow")`.
+    :cvar name: what rules and directives call it; given as `class Slow(ReplyFault, name="slow")`.
     :cvar short: its short directives: for each word the parameters (or `times`) that its arguments set, in order.
     """
 
@@ -110,7 +110,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reply(Fault, on="createTask"):
+class ReplyFault(Fault, on="createTask"):
     """A fault of the HTTP answer. With `accept` the request is carried out first: the task exists and is billed."""
 
     kind: ClassVar[Kind] = "reply"
@@ -126,7 +126,7 @@ class Reply(Fault, on="createTask"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record(Fault, on="recordInfo"):
+class RecordFault(Fault, on="recordInfo"):
     """A fault of what one recordInfo answer shows."""
 
     kind: ClassVar[Kind] = "record"
@@ -140,11 +140,11 @@ class Record(Fault, on="recordInfo"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fate(Fault, on="createTask"):
+class TaskFault(Fault, on="createTask"):
     """A fault that decides how a new task goes."""
 
     kind: ClassVar[Kind] = "task"
 
-    def befall(self, task: Task) -> None:
+    def apply(self, task: Task) -> None:
         """Change the task, once, before it is entered."""
         raise NotImplementedError

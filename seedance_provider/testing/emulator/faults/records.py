@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from seedance_provider.testing.emulator.faults.base import Record
+from seedance_provider.testing.emulator.faults.base import RecordFault
 
 if TYPE_CHECKING:
     from seedance_provider.testing.emulator.dialects import Body, View
@@ -15,7 +15,7 @@ Shorts = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatusWord(Record, name="status_word"):
+class StatusWord(RecordFault, name="status_word"):
     """A status word that no document has."""
 
     short: ClassVar[Shorts] = {"status": ("word", "times")}
@@ -26,7 +26,7 @@ class StatusWord(Record, name="status_word"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NullOutput(Record, name="null_output"):
+class NullOutput(RecordFault, name="null_output"):
     """Success with `output` null."""
 
     short: ClassVar[Shorts] = {"null_output": ("times",)}
@@ -37,7 +37,7 @@ class NullOutput(Record, name="null_output"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NullSizes(Record, name="null_sizes"):
+class NullSizes(RecordFault, name="null_sizes"):
     """Outputs with width and height null."""
 
     short: ClassVar[Shorts] = {"null_sizes": ("times",)}
@@ -48,7 +48,7 @@ class NullSizes(Record, name="null_sizes"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Credits(Record, name="credits"):
+class Credits(RecordFault, name="credits"):
     """Another `creditsUsed`."""
 
     only_on_success: ClassVar[bool] = True
@@ -59,7 +59,7 @@ class Credits(Record, name="credits"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Members(Record, name="members"):
+class Members(RecordFault, name="members"):
     """Members that are put into the answer or taken out of it."""
 
     set: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Members(Record, name="members"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WrongTask(Record, name="wrong_task"):
+class WrongTask(RecordFault, name="wrong_task"):
     """The record of another task: with its id, and everything else as this task's."""
 
     short: ClassVar[Shorts] = {"wrong_task": ("times",)}
@@ -83,7 +83,7 @@ class WrongTask(Record, name="wrong_task"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Huge(Record, name="huge"):
+class Huge(RecordFault, name="huge"):
     """Success with a great many outputs, or with very long URLs."""
 
     short: ClassVar[Shorts] = {"huge": ("outputs", "url_bytes", "times")}

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from aiohttp import web
 
 from seedance_provider.testing.emulator import dialects, texts
-from seedance_provider.testing.emulator.faults.base import Exchange, Reply
+from seedance_provider.testing.emulator.faults.base import Exchange, ReplyFault
 from seedance_provider.testing.emulator.messages import html_reply, json_reply
 
 
@@ -33,7 +33,7 @@ def _bytes_of(genuine: web.StreamResponse | None) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Http(Reply, name="http"):
+class Http(ReplyFault, name="http"):
     """Any status with any body; without one, the vendor's words for the status on that endpoint."""
 
     status: int = 500
@@ -56,7 +56,7 @@ class Http(Reply, name="http"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OddStatus(Reply, name="odd_status", on="recordInfo"):
+class OddStatus(ReplyFault, name="odd_status", on="recordInfo"):
     """A status that recordInfo never gives (302, 408, 421, 425, 460, …), with an empty body."""
 
     status: int = 460
@@ -68,7 +68,7 @@ class OddStatus(Reply, name="odd_status", on="recordInfo"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Html(Reply, name="html"):
+class Html(ReplyFault, name="html"):
     """A page of the edge."""
 
     status: int = 502
@@ -79,7 +79,7 @@ class Html(Reply, name="html"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateLimit(Reply, name="rate_limit"):
+class RateLimit(ReplyFault, name="rate_limit"):
     """429, with or without the numbers."""
 
     limit: int | None = None
@@ -97,7 +97,7 @@ class RateLimit(Reply, name="rate_limit"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truncated(Reply, name="truncated"):
+class Truncated(ReplyFault, name="truncated"):
     """Half of the JSON, in an otherwise perfect answer."""
 
     accept: bool = True
@@ -108,7 +108,7 @@ class Truncated(Reply, name="truncated"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Empty(Reply, name="empty"):
+class Empty(ReplyFault, name="empty"):
     """No body."""
 
     status: int = 200
@@ -118,7 +118,7 @@ class Empty(Reply, name="empty"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoTaskId(Reply, name="no_task_id"):
+class NoTaskId(ReplyFault, name="no_task_id"):
     """200 without a taskId."""
 
     async def reply(self, exchange: Exchange, _: web.StreamResponse | None) -> web.StreamResponse:
@@ -126,7 +126,7 @@ class NoTaskId(Reply, name="no_task_id"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnvelopeError(Reply, name="envelope_error"):
+class EnvelopeError(ReplyFault, name="envelope_error"):
     """An error inside an HTTP 200."""
 
     code: int = 500
@@ -140,7 +140,7 @@ class EnvelopeError(Reply, name="envelope_error"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NotFound(Reply, name="not_found"):
+class NotFound(ReplyFault, name="not_found"):
     """404 for a task that exists."""
 
     short: ClassVar[dict[str, tuple[str, ...]]] = {"not_found": ("times",)}
@@ -150,7 +150,7 @@ class NotFound(Reply, name="not_found"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slow(Reply, name="slow"):
+class Slow(ReplyFault, name="slow"):
     """The genuine answer, late. Unless accepted before, a client that hung up meanwhile gets no task."""
 
     seconds: float = 5.0
@@ -164,7 +164,7 @@ class Slow(Reply, name="slow"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Oversize(Reply, name="oversize"):
+class Oversize(ReplyFault, name="oversize"):
     """A very long JSON."""
 
     bytes: int = 20_000_000
@@ -174,7 +174,7 @@ class Oversize(Reply, name="oversize"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GzipLie(Reply, name="gzip_lie"):
+class GzipLie(ReplyFault, name="gzip_lie"):
     """A plain body that is announced as gzip."""
 
     accept: bool = True
@@ -188,7 +188,7 @@ CONTROL_CHARACTERS = "\x1b[31m\r\nFORGED LINE\x00\x07\x85\u2028\u202e\u200f"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControlChars(Reply, name="control_chars"):
+class ControlChars(ReplyFault, name="control_chars"):
     """Control characters, line ends and bidirectional marks in the texts.
 
     An error with this status; with `genuine`, the genuine answer with its `message`, `error` and `failMsg` spoiled.
@@ -232,7 +232,7 @@ def _refused(quoted: str) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EchoKey(Reply, name="echo_key"):
+class EchoKey(ReplyFault, name="echo_key"):
     """An error that repeats the caller's API key: plain, with each character as a JSON escape, or in UTF-16."""
 
     status: int = 401

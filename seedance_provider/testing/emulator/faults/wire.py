@@ -13,7 +13,7 @@ from typing import Literal
 
 from aiohttp import web
 
-from seedance_provider.testing.emulator.faults.base import Exchange, Reply
+from seedance_provider.testing.emulator.faults.base import Exchange, ReplyFault
 from seedance_provider.testing.emulator.messages import MediaFile
 
 _STEP_SECONDS = 0.05  # how soon it is seen that the client hung up
@@ -104,7 +104,7 @@ def _head(status: int, *headers: tuple[str, object]) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wire(Reply):
+class _Wire(ReplyFault):
     """A fault that writes to the connection and ends it."""
 
     accept: bool = True
