@@ -12,16 +12,26 @@ from typing import Any
 import airflow
 import jsonschema
 import pytest
+from airflow.models.connection import Connection
+from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseSensorOperator
+from airflow.triggers.base import BaseTrigger
 
 import seedance_provider
-from seedance_provider import connection, get_provider_info
+from seedance_provider import defaults, get_provider_info
 from seedance_provider.connection import SeedanceSettings
 from seedance_provider.exceptions import SeedanceConfigurationError
 from seedance_provider.hooks.seedance import SeedanceHook
 
 INFO = get_provider_info.get_provider_info()
 PACKAGE = Path(seedance_provider.__file__).parent
-ROOMS = [room for room in ("hooks", "operators", "sensors", "triggers", "transfers") if (PACKAGE / room).is_dir()]
+BASES: dict[str, type] = {
+    "hooks": BaseHook,
+    "operators": BaseOperator,
+    "sensors": BaseSensorOperator,
+    "triggers": BaseTrigger,
+    "transfers": BaseOperator,
+}
+ROOMS = [room for room in BASES if (PACKAGE / room).is_dir()]
 
 
 def load(path: str) -> Any:
@@ -52,13 +62,18 @@ def test_the_package_is_named_as_it_is_distributed() -> None:
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_every_module_of_a_room_is_listed_and_imports(room: str) -> None:
-    modules = {f"seedance_provider.{room}.{path.stem}" for path in (PACKAGE / room).glob("[!_]*.py")}
-    listed = INFO.get(room, [])
-    named = {name for each in listed for name in each.get("python-modules", [each.get("python-module")])}
-    assert named == modules
-    for name in named:
-        importlib.import_module(name)
+def test_every_module_with_a_class_that_airflow_uses_is_listed(room: str) -> None:
+    modules = [f"seedance_provider.{room}.{path.stem}" for path in (PACKAGE / room).glob("[!_]*.py")]
+    listed = [name for each in INFO.get(room, []) for name in each["python-modules"]]
+    assert sorted(listed) == sorted(name for name in modules if defines_one(name, BASES[room]))
+
+
+def defines_one(module: str, base: type) -> bool:
+    return any(
+        issubclass(each, base) and each.__module__ == module and not inspect.isabstract(each)
+        for each in vars(importlib.import_module(module)).values()
+        if inspect.isclass(each)
+    )
 
 
 @pytest.mark.parametrize("path", INFO["extra-links"])
@@ -122,15 +137,16 @@ def test_both_forms_have_the_same_fields_behaviour_and_words() -> None:
         assert widget.field_class.__name__.removesuffix("Field").lower() == fields[name]["schema"]["type"][0]
 
 
+def settings_of(**extra: Any) -> SeedanceSettings:
+    return SeedanceSettings.from_connection("mine", Connection(conn_type="seedance", password="key", extra=extra))
+
+
 @pytest.mark.parametrize("name", [*get_provider_info.CONN_FIELDS])
 def test_every_field_of_the_form_is_read_and_may_stay_empty(name: str) -> None:
-    class Given:
-        host, schema, password, port = "https://example.com", None, "key", None
-
     for empty in (None, ""):
-        SeedanceSettings.from_connection("mine", Given(), {name: empty})
+        settings_of(**{name: empty})
     with pytest.raises(SeedanceConfigurationError, match=f"{name} in the extra of connection 'mine' is 'nonsense'"):
-        SeedanceSettings.from_connection("mine", Given(), {name: "nonsense"})
+        settings_of(**{name: "nonsense"})
     assert "null" in get_provider_info.CONN_FIELDS[name]["schema"]["type"]
 
 
@@ -138,11 +154,7 @@ def test_the_form_shows_the_default_host() -> None:
     (connection_type,) = INFO["connection-types"]
     placeholder = connection_type["ui-field-behaviour"]["placeholders"]["host"]
 
-    class Empty:
-        host, schema, password, port = None, None, "key", None
-
-    settings = SeedanceSettings.from_connection("mine", Empty(), {})
-    assert settings.base_url == placeholder + connection.API_PATH
+    assert settings_of().base_url == placeholder + defaults.API_PATH
 
 
 def test_airflow_3_2_and_later_shows_the_form_from_the_metadata() -> None:
