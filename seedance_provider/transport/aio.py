@@ -17,7 +17,7 @@ from yarl import URL
 
 from seedance_provider.api.messages import RenewKey, Send, Sleep
 from seedance_provider.defaults import MAX_BODY
-from seedance_provider.exceptions import SeedanceTransportError
+from seedance_provider.exceptions import SeedanceError, SeedanceTransportError
 from seedance_provider.transport.http import (
     MAX_HEADERS,
     MAX_LINE,
@@ -181,7 +181,7 @@ class AioTransport:
             while True:
                 try:
                     result = await self._carry_out(step)
-                except SeedanceTransportError as error:
+                except SeedanceError as error:
                     step = flow.throw(error)
                 else:
                     step = flow.send(result)
@@ -225,9 +225,14 @@ class AioTransport:
 
 def _url(settings: SeedanceSettings, path: str) -> URL:
     try:
-        return URL(settings.base_url + path, encoded=True)
+        url = URL(settings.base_url + path, encoded=True)
+        # What cannot be connected to is found now: later it would look like an error of a request that was sent.
+        usable = bool(url.host and url.host.encode("idna") and url.port)
     except ValueError as error:
         raise transport_error(error, settings.base_url, settings, request_sent=False) from None
+    if not usable:
+        raise SeedanceTransportError(f"{settings.base_url} has no host. No request was sent", request_sent=False)
+    return url
 
 
 async def _free_connection(connections: asyncio.Semaphore, deadline: float | None, settings: SeedanceSettings) -> None:

@@ -15,7 +15,7 @@ from requests.adapters import HTTPAdapter
 
 from seedance_provider.api.messages import Put, RenewKey, Send, Sleep
 from seedance_provider.defaults import MAX_BODY
-from seedance_provider.exceptions import SeedanceServerError, SeedanceTransportError
+from seedance_provider.exceptions import SeedanceError, SeedanceServerError, SeedanceTransportError
 from seedance_provider.transport.http import (
     authorization,
     ca_bundle,
@@ -69,7 +69,7 @@ class SyncTransport:
                 while True:
                     try:
                         result = self._carry_out(step, kept)
-                    except SeedanceTransportError as error:
+                    except SeedanceError as error:
                         step = flow.throw(error)
                     else:
                         step = flow.send(result)
@@ -313,7 +313,7 @@ class _Connection:
 
 
 @lru_cache
-def _following(connection: type[Any]) -> type[Any]:
+def _following(connection: type[Any]) -> Callable[..., Any]:
     return type(connection.__name__, (_Connection, connection), {})
 
 

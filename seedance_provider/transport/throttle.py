@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from seedance_provider.api.messages import Send, Sleep
 from seedance_provider.api.schedule import backoff
-from seedance_provider.exceptions import SeedanceTransportError
+from seedance_provider.exceptions import SeedanceError
 
 if TYPE_CHECKING:
     from seedance_provider.api.messages import AnyLogger, Flow, Reply
@@ -122,7 +122,7 @@ def throttled(
                         break
             try:
                 result = yield step
-            except SeedanceTransportError as error:
+            except SeedanceError as error:
                 step = flow.throw(error)
             else:
                 if method is not None:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -48,6 +49,10 @@ class Connection:
             self.socket.close()
 
 
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+"""The first lines of an answer, for those that are put together by hand."""
+
+
 def answer(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
     """A complete answer."""
     lines = {"Content-Type": "application/json", "Content-Length": str(len(body))}
@@ -81,13 +86,39 @@ def cut(data: bytes, then: Callable[[Connection], None] = hang_up) -> Callable[[
     return behave
 
 
+def drip(
+    piece: bytes, *, after: bytes = b"", every: float = 0.05, seconds: float = 30.0
+) -> Callable[[Connection], None]:
+    """Send this, then a piece again and again, so that no single read ever waits for long."""
+
+    def behave(connection: Connection) -> None:
+        with contextlib.suppress(OSError):
+            connection.send(after)
+            ends_at = time.monotonic() + seconds
+            while not connection.stopped.wait(every) and time.monotonic() < ends_at:
+                connection.send(piece)
+        connection.close()
+
+    return behave
+
+
+def flood(piece: bytes, *, after: bytes = b"") -> Callable[[Connection], None]:
+    """Send this, then a piece without end, as fast as it goes."""
+
+    def behave(connection: Connection) -> None:
+        pieces = piece * (65536 // len(piece))
+        with contextlib.suppress(OSError):
+            connection.send(after)
+            while not connection.stopped.is_set():
+                connection.send(pieces)
+        connection.close()
+
+    return behave
+
+
 def endless(connection: Connection) -> None:
     """Answer without end."""
-    connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{")
-    with contextlib.suppress(OSError):
-        while not connection.stopped.is_set():
-            connection.send(b" " * 65536)
-    connection.close()
+    flood(b" ", after=HEAD + b"Connection: close\r\n\r\n{")(connection)
 
 
 @dataclass
@@ -192,6 +223,23 @@ def _read_request(reader: object, number: int) -> Recorded | None:
         headers.append((name, value.strip()))
     length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
     return Recorded(method, target, headers, reader.read(length) if length else b"", number)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def never_accepts() -> Iterator[int]:
+    """A port whose queue of connections is full: a connect gets no answer."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        for _ in range(8):
+            client = waiting.enter_context(socket.socket())
+            client.settimeout(0.2)
+            try:
+                client.connect(address)
+            except TimeoutError:
+                break
+        yield address[1]
 
 
 @contextlib.contextmanager

@@ -3,52 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from seedance_provider.api import policy
 from seedance_provider.connection import SeedanceSettings
-from seedance_provider.transport.aio import AioTransport, shared_session
+from seedance_provider.transport.pool import Channel
 from seedance_provider.transport.sync import SyncTransport
-from tests.unit.transport.wire import Behaviour, Server
+from tests.support.pauses import hurried
+from tests.support.wire import Behaviour, Server
 
 if TYPE_CHECKING:
-    from seedance_provider.api.flows import Flow
+    from pathlib import Path
+
+    from seedance_provider.api.messages import Flow
 
 T = TypeVar("T")
 Drive = Callable[..., Any]
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy")
-_numbers = itertools.count(1)
+KEY = "zimg_s3cr3t-000001"
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in _PROXIES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     for name in ("NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(policy, "BACKOFF_BASE", 0.0)
 
 
 @pytest.fixture
-def key() -> str:
-    """An API key of this test's own, so that no pace is shared with another."""
-    return f"zimg_s3cr3t-{next(_numbers):06}"
-
-
-@pytest.fixture
-def settings(key: str) -> Callable[..., SeedanceSettings]:
+def settings() -> Callable[..., SeedanceSettings]:
     """Settings for a base URL."""
 
     def make(base_url: str, **changes: Any) -> SeedanceSettings:
         return SeedanceSettings(
-            **{"base_url": base_url, "api_key": key, "connect_timeout": 5.0, "read_timeout": 5.0, **changes}
+            **{"base_url": base_url, "api_key": KEY, "connect_timeout": 5.0, "read_timeout": 5.0, **changes}
         )
 
     return make
@@ -69,16 +63,18 @@ def serve() -> Iterator[Callable[..., Server]]:
 
 
 def by_requests(flow: Flow[T], settings: SeedanceSettings, renewed: SeedanceSettings | None = None) -> T:
-    return SyncTransport(settings, lambda: renewed or settings).drive(flow)
+    return SyncTransport(settings, lambda: renewed or settings).drive(hurried(flow))
 
 
 def by_aiohttp(flow: Flow[T], settings: SeedanceSettings, renewed: SeedanceSettings | None = None) -> T:
-    async def renew() -> SeedanceSettings:
-        return renewed or settings
+    lookups = iter([settings])
+
+    async def read() -> SeedanceSettings:
+        return next(lookups, renewed or settings)
 
     async def main() -> T:
-        async with shared_session(settings.base_url) as session:
-            return await AioTransport(session, settings, renew).drive(flow)
+        async with Channel(read) as channel:
+            return await channel.drive(hurried(flow), deadline=None)
 
     return asyncio.run(main())
 

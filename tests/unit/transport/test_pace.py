@@ -12,14 +12,14 @@ from unittest.mock import Mock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from seedance_provider.api.policy import backoff
+from seedance_provider.transport.pace import Pace, latest_turn, pace_of
 
 from seedance_provider.api.calls import Reply, Request
 from seedance_provider.api.flows import Send
-from seedance_provider.api.policy import backoff
 from seedance_provider.connection import SeedanceSettings
 from seedance_provider.transport import pace
 from seedance_provider.transport.aio import AioTransport
-from seedance_provider.transport.pace import Pace, latest_turn, pace_of
 
 OK = Reply(200, "application/json", b"{}")
 

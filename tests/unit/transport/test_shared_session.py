@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.unit.transport.wire import answer
 
 from seedance_provider.api import flows
 from seedance_provider.exceptions import SeedanceTransportError
 from seedance_provider.transport import aio
 from seedance_provider.transport.aio import AioTransport, shared_session
 from tests.unit.transport import wire
-from tests.unit.transport.wire import answer
 
 if TYPE_CHECKING:
     import aiohttp

@@ -2,69 +2,25 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import ipaddress
 import logging
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from seedance_provider.api import calls, flows
-from seedance_provider.api.policy import SubmitPolicy
+from seedance_provider.api.messages import Flow  # noqa: TC001
+from seedance_provider.config import SubmitPolicy
 from seedance_provider.exceptions import SeedanceTransportError
-from tests.unit.transport import wire
-from tests.unit.transport.wire import answer
+from tests.support import wire
+from tests.support.certificates import make_certificate, speaking_tls
+from tests.support.wire import answer
 
 LOG = logging.getLogger("tests.tls")
 RECORD = b'{"taskId":"task_a","status":"waiting"}'
-
-
-def make_certificate(directory: Path, *names: x509.GeneralName) -> Path:
-    """A self-signed certificate and its key in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "seedance tests")])
-    now = dt.datetime.now(dt.UTC)
-    # All that VERIFY_X509_STRICT of Python 3.13 asks for.
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                key_cert_sign=True,
-                crl_sign=True,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    file = directory / "server.pem"
-    file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    return file
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +35,8 @@ def certificate_for_another(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_certificate(tmp_path_factory.mktemp("other"), x509.DNSName("another.example"))
 
 
-def speaking_tls(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
-
-
-def look() -> flows.Flow[Any]:
-    return flows.get("task_a", LOG, attempts=1)
+def look() -> Flow[Any]:
+    return flows.get("task_a", LOG, jitter=lambda: 0.5, attempts=1)
 
 
 def test_a_self_signed_certificate_is_refused_before_anything_is_sent(
@@ -105,7 +55,7 @@ def test_a_refused_certificate_never_makes_a_submit_uncertain(
     server = serve(tls=speaking_tls(certificate))
     call = calls.create_task("seedance-20", {"prompt": "x"})
     with pytest.raises(SeedanceTransportError):
-        drive(flows.submit(call, SubmitPolicy.SAFE, LOG), settings(server.url))
+        drive(flows.submit(call, SubmitPolicy.SAFE, LOG, jitter=lambda: 0.5), settings(server.url))
     assert server.connections == 3
     assert not server.requests
 

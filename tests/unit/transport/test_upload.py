@@ -10,37 +10,37 @@ from typing import Any
 import pytest
 
 from seedance_provider.api import calls, flows
+from seedance_provider.api.messages import Flow, Put, UploadTicket
 from seedance_provider.exceptions import SeedanceError, SeedanceServerError, SeedanceTransportError
-from seedance_provider.transport.aio import AioTransport, shared_session
-from seedance_provider.uploads import Media
-from tests.unit.transport import wire
-from tests.unit.transport.conftest import by_requests
-from tests.unit.transport.wire import answer
+from seedance_provider.hooks.media import MediaFile
+from tests.support import wire
+from tests.support.wire import answer
+from tests.unit.transport.conftest import by_aiohttp, by_requests
 
 LOG = logging.getLogger("tests.upload")
 SIGNATURE = "X-Sig=s1gnature"
 
 
 @pytest.fixture
-def media(tmp_path: Path) -> Media:
+def media(tmp_path: Path) -> MediaFile:
     file = tmp_path / "cat.png"
-    file.write_bytes(b"\x89PNG" + bytes(200_000))
-    return Media(file)
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(199_996))
+    return MediaFile(file)
 
 
-def put(port: int, media: Media, scheme: str = "http") -> Any:
-    ticket = calls.UploadTicket(
+def put(port: int, media: MediaFile, scheme: str = "http") -> Any:
+    ticket = UploadTicket(
         f"{scheme}://127.0.0.1:{port}/bucket/cat.png?{SIGNATURE}", "image/png", "https://a.example/cat.png"
     )
 
-    def flow() -> flows.Flow[Any]:
-        return (yield flows.Put(ticket, media))
+    def flow() -> Flow[Any]:
+        return (yield Put(ticket, media))
 
     return flow()
 
 
 def test_sends_the_whole_file_and_no_key(
-    serve: Any, settings: Any, media: Media, tmp_path: Path, monkeypatch: Any
+    serve: Any, settings: Any, media: MediaFile, tmp_path: Path, monkeypatch: Any
 ) -> None:
     netrc = tmp_path / ".netrc"
     netrc.write_text("default login somebody password else\n")
@@ -57,7 +57,7 @@ def test_sends_the_whole_file_and_no_key(
 
 
 @pytest.mark.parametrize("behaviour", ["refused", "reset", "timeout"])
-def test_shows_no_signature_when_it_fails(behaviour: str, serve: Any, settings: Any, media: Media) -> None:
+def test_shows_no_signature_when_it_fails(behaviour: str, serve: Any, settings: Any, media: MediaFile) -> None:
     server = serve(wire.hang if behaviour == "timeout" else wire.reset)
     with wire.unused_port() as closed:
         port = closed if behaviour == "refused" else server.port
@@ -68,12 +68,12 @@ def test_shows_no_signature_when_it_fails(behaviour: str, serve: Any, settings: 
     assert "/bucket/cat.png" in str(caught.value)
 
 
-def test_goes_over_http_only_if_the_api_does(settings: Any, media: Media) -> None:
+def test_goes_over_http_only_if_the_api_does(settings: Any, media: MediaFile) -> None:
     with pytest.raises(SeedanceServerError, match="unencrypted"):
         by_requests(put(1, media), settings("https://a.invalid/api/v1"))
 
 
-def test_is_done_again_with_a_new_ticket_after_a_failure(serve: Any, settings: Any, media: Media) -> None:
+def test_is_done_again_with_a_new_ticket_after_a_failure(serve: Any, settings: Any, media: MediaFile) -> None:
     store = serve(wire.reset, answer(503, b"SlowDown"), answer(200, b""))
     ticket = b'{"uploadUrl":"http://127.0.0.1:%d/bucket/cat.png?%s","url":"https://a.example/cat.png"}' % (
         store.port,
@@ -81,30 +81,23 @@ def test_is_done_again_with_a_new_ticket_after_a_failure(serve: Any, settings: A
     )
     api = serve(*[answer(200, ticket)] * 3)
     call = calls.request_upload(media.name, media.content_type)
-    url = by_requests(flows.upload(call, media, LOG), settings(api.url))
+    url = by_requests(flows.upload(call, media, LOG, jitter=lambda: 0.5), settings(api.url))
     assert url == "https://a.example/cat.png"
     assert [len(request.body) for request in store.requests] == [200_004] * 3
     assert [request.body for request in api.requests] == [b'{"fileName":"cat.png","contentType":"image/png"}'] * 3
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_is_not_done_again_when_it_is_refused(status: int, serve: Any, settings: Any, media: Media) -> None:
+def test_is_not_done_again_when_it_is_refused(status: int, serve: Any, settings: Any, media: MediaFile) -> None:
     store = serve(answer(status, b"<Error><Code>SignatureDoesNotMatch</Code></Error>", Content_Type="application/xml"))
     ticket = b'{"uploadUrl":"http://127.0.0.1:%d/x?s","url":"https://a.example/cat.png"}' % store.port
     api = serve(*[answer(200, ticket)] * 3)
     call = calls.request_upload(media.name, media.content_type)
     with pytest.raises(SeedanceError) as caught:
-        by_requests(flows.upload(call, media, LOG), settings(api.url))
+        by_requests(flows.upload(call, media, LOG, jitter=lambda: 0.5), settings(api.url))
     assert caught.value.status_code == status
 
 
-def test_is_not_for_the_triggerer(settings: Any, media: Media) -> None:
-    import asyncio
-
-    async def main() -> None:
-        async with shared_session("http://127.0.0.1:1/api/v1") as session:
-            transport = AioTransport(session, settings("http://127.0.0.1:1/api/v1"), None)  # type: ignore[arg-type]
-            await transport.drive(put(1, media))
-
-    with pytest.raises(TypeError, match="Put is for a worker"):
-        asyncio.run(main())
+def test_is_not_for_the_triggerer(settings: Any, media: MediaFile) -> None:
+    with pytest.raises(TypeError):
+        by_aiohttp(put(1, media), settings("http://127.0.0.1:1/api/v1"))
