@@ -83,6 +83,7 @@ class SeedanceError(AirflowException):
         self.message = text if message is None else message
         self.seedance_task_id = seedance_task_id
         self.charged = type(self).charged if charged is None else charged
+        self.denial = type(self).denial
 
     @property
     def retryable(self) -> bool:
