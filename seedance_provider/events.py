@@ -5,11 +5,12 @@ Both are plain JSON: a trigger runs in another process than the task, and its ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from seedance_provider.api.records import TaskRecord
+from seedance_provider.api.records import TaskRecord, TaskStatus
 from seedance_provider.exceptions import SeedanceError, error_from_json
 
 if TYPE_CHECKING:
@@ -49,21 +50,27 @@ class ResumeState:
     def from_json(cls, payload: Any) -> Self:
         """Read a state; members that are missing, unknown or of another type are as at the start."""
         members = payload if isinstance(payload, Mapping) else {}
-        start = cls()
-        read: dict[str, Any] = {}
-        for member in fields(cls):
-            value, default = members.get(member.name), getattr(start, member.name)
-            if isinstance(default, bool):
-                usable = isinstance(value, bool)
-            elif isinstance(default, dict):
-                usable = isinstance(value, dict) and all(
-                    isinstance(item, str) for pair in value.items() for item in pair
-                )
-            else:
-                usable = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if usable:
-                read[member.name] = int(value) if isinstance(default, int) and not isinstance(default, bool) else value
-        return cls(**read)
+        return cls(
+            **{name: members[name] for name, usable in _USABLE.items() if name in members and usable(members[name])}
+        )
+
+
+def _is_number(value: Any) -> bool:
+    # Not NaN, not infinite, and no integer beyond a float.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
+
+
+def _is_text_by_text(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for pair in value.items() for item in pair)
+
+
+_USABLE: dict[str, Callable[[Any], bool]] = {
+    "resubmitted": lambda value: isinstance(value, int) and _is_number(value),
+    "slot_since": _is_number,
+    "refused": lambda value: isinstance(value, bool),
+    "uploads": _is_text_by_text,
+    "uploaded_at": _is_number,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +112,13 @@ class TaskEvent:
         members = payload if isinstance(payload, Mapping) else {}
         status: Any = members.get("status")
         state = ResumeState.from_json(members.get("state"))
-        seedance_task_id = str(members.get("seedance_task_id") or "")
+        seedance_task_id = members.get("seedance_task_id")
+        seedance_task_id = seedance_task_id if isinstance(seedance_task_id, str) else ""
         record, error = None, None
         known = status in get_args(EventStatus)
         if status == "success":
-            try:
-                record = TaskRecord.model_validate(members.get("record"))
-            except ValueError:
-                known = False
+            record = _success(members.get("record"))
+            known = record is not None
         elif status == "error":
             raw = members.get("error")
             known = isinstance(raw, Mapping)
@@ -125,3 +131,13 @@ class TaskEvent:
                 seedance_task_id=seedance_task_id or None,
             )
         return cls(status, seedance_task_id, record, error, state)
+
+
+def _success(payload: Any) -> TaskRecord | None:
+    """The record of a success as :meth:`TaskEvent.to_json` writes it; None for anything else."""
+    if not isinstance(payload, Mapping) or "seedance_task_id" not in payload:  # else it would be read as the wire is
+        return None
+    with contextlib.suppress(ValueError):
+        record = TaskRecord.model_validate(payload)
+        return record if record.status is TaskStatus.SUCCESS else None
+    return None

@@ -3,97 +3,104 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedance_provider import events, exceptions
-from seedance_provider.api.models import TaskRecord, parse_task
-from seedance_provider.events import TaskEvent
-from tests.unit.api import wild
-from tests.unit.test_exceptions import COMMON, TABLE, kind_of
+from seedance_provider import exceptions
+from seedance_provider.api.records import TaskRecord, TaskStatus, parse_task
+from seedance_provider.events import ResumeState, TaskEvent
+from tests.support import wild
+from tests.unit.test_exceptions import TABLE, example_of
 
 RECORD = parse_task(
     {"taskId": "task_a", "status": "success", "creditsUsed": 200, "output": ["https://a.example/v.mp4"]}
 )
+STATE = ResumeState(
+    resubmitted=1, slot_since=5.5, refused=True, uploads={"/a.png": "https://a.example/"}, uploaded_at=4
+)
+SUCCESS = {"status": "success", "seedance_task_id": "task_a", "record": RECORD.model_dump(mode="json")}
 
 
 def through_the_database(value: Any) -> Any:
     return json.loads(json.dumps(value, allow_nan=False))
 
 
-@pytest.mark.parametrize("name", TABLE)
-class TestEveryError:
-    def test_arrives_as_it_left(self, name: str) -> None:
-        details = {**COMMON, **TABLE[name][1]}
-        error = kind_of(name)("What happened. What to do", **details)
+class TestResumeState:
+    def test_starts_with_nothing_known(self) -> None:
+        assert ResumeState.from_json(None) == ResumeState()
 
-        arrived = events.error_from_json(through_the_database(events.error_to_json(error)))
+    @given(
+        st.builds(
+            ResumeState,
+            resubmitted=st.integers(0, 1000),
+            slot_since=st.none() | st.floats(0, 1e11),
+            refused=st.booleans(),
+            uploads=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
+            uploaded_at=st.floats(0, 1e11),
+        )
+    )
+    def test_arrives_as_it_left(self, state: ResumeState) -> None:
+        assert ResumeState.from_json(through_the_database(state.to_json())) == state
 
-        assert type(arrived) is type(error)
-        assert str(arrived) == "What happened. What to do"
-        assert vars(arrived) == details
+    def test_of_the_next_submission_has_nothing_of_the_formers_slot(self) -> None:
+        following = STATE.next_submission()
+        assert (following.resubmitted, following.slot_since, following.refused) == (2, None, False)
+        assert (following.uploads, following.uploaded_at) == (STATE.uploads, STATE.uploaded_at)
 
-    def test_arrives_without_details_too(self, name: str) -> None:
-        error = kind_of(name)("text")
-        arrived = events.error_from_json(through_the_database(events.error_to_json(error)))
-        assert type(arrived) is type(error)
-        assert vars(arrived) == vars(error)
+    @pytest.mark.parametrize("member", [member.name for member in fields(ResumeState)])
+    @pytest.mark.parametrize(
+        "value",
+        ["x", [], ["a"], math.nan, math.inf, -math.inf, 10**400, {"a": 1}, {"a": None}, object],
+        ids=lambda value: repr(value)[:12],
+    )
+    def test_takes_a_member_that_makes_no_sense_as_at_the_start(self, member: str, value: Any) -> None:
+        members = STATE.to_json() | {member: value}
+        read = ResumeState.from_json(members)
+        assert getattr(read, member) == getattr(ResumeState(), member)
+        for other in fields(ResumeState):
+            if other.name != member:
+                assert getattr(read, other.name) == getattr(STATE, other.name)
 
-    def test_arrives_with_the_notes_of_a_traceback_left_behind(self, name: str) -> None:
-        error = kind_of(name)("text")
-        error.add_note("seen in the triggerer")
-        arrived = events.error_from_json(through_the_database(events.error_to_json(error)))
-        assert str(arrived) == "text"
+    def test_does_not_take_a_number_for_a_flag_nor_a_flag_for_a_number(self) -> None:
+        assert ResumeState.from_json({"refused": 1}) == ResumeState()
+        assert ResumeState.from_json({"resubmitted": True, "slot_since": True, "uploaded_at": True}) == ResumeState()
 
+    def test_of_a_later_version_may_hold_more(self) -> None:
+        assert ResumeState.from_json({**STATE.to_json(), "new": 1}) == STATE
 
-@given(st.sampled_from(sorted(TABLE)), wild.values)
-def test_every_error_is_rebuilt_from_details_that_make_no_sense(name: str, value: Any) -> None:
-    details = dict.fromkeys([*COMMON, *TABLE[name][1], "unknown"], value)
-    arrived = events.error_from_json({"type": name, "text": "text", "details": details})
-    assert type(arrived) is kind_of(name)
-    assert str(arrived) == "text"
-    assert not hasattr(arrived, "unknown")
-
-
-@pytest.mark.parametrize(
-    "kind", ["Decimal", "AirflowFailException", "SystemExit", "annotations", "__doc__", "New", None, 5]
-)
-def test_an_unknown_class_becomes_the_common_base_and_nothing_else(kind: Any) -> None:
-    assert type(events.error_from_json({"type": kind, "text": "text"})) is exceptions.SeedanceError
-
-
-@given(wild.values)
-def test_any_mapping_gives_an_error_to_raise(value: Any) -> None:
-    for payload in ({}, {"type": value, "text": value, "details": value}, {"details": {"message": value}}):
-        assert isinstance(events.error_from_json(payload), exceptions.SeedanceError)
+    @given(
+        wild.values | st.fixed_dictionaries({}, optional={member.name: wild.values for member in fields(ResumeState)})
+    )
+    def test_is_read_from_anything(self, payload: Any) -> None:
+        through_the_database(ResumeState.from_json(payload).to_json())
 
 
-class TestEvent:
+class TestTaskEvent:
     @pytest.mark.parametrize(
         "event",
         [
-            pytest.param(
-                TaskEvent("success", "task_a", record=RECORD.model_dump(mode="json"), carry={"since": 5.0}),
-                id="success",
-            ),
-            pytest.param(
-                TaskEvent("error", "task_a", error=events.error_to_json(exceptions.SeedanceServerError("x"))),
-                id="error",
-            ),
-            pytest.param(TaskEvent("slot", carry={"model": "seedance-20"}), id="slot"),
-            pytest.param(TaskEvent("slot"), id="slot-that-carries-nothing"),
+            pytest.param(TaskEvent("success", "task_a", record=RECORD, state=STATE), id="success"),
+            pytest.param(TaskEvent("slot", state=STATE), id="slot"),
+            pytest.param(TaskEvent("slot"), id="slot-with-nothing-known"),
         ],
     )
     def test_arrives_as_it_left(self, event: TaskEvent) -> None:
         assert TaskEvent.from_json(through_the_database(event.to_json())) == event
 
-    def test_brings_the_record_of_a_success(self) -> None:
-        event = TaskEvent("success", "task_a", record=RECORD.model_dump(mode="json"))
+    @pytest.mark.parametrize("name", TABLE)
+    def test_brings_any_error(self, name: str) -> None:
+        error = example_of(name)
+        event = TaskEvent("error", "task_a", error=error, state=STATE)
         arrived = TaskEvent.from_json(through_the_database(event.to_json()))
-        assert TaskRecord.model_validate(arrived.record) == RECORD
+        assert (arrived.status, arrived.seedance_task_id, arrived.state) == ("error", "task_a", STATE)
+        assert type(arrived.error) is type(error)
+        assert str(arrived.error) == str(error)
+        assert vars(arrived.error) == vars(error)
 
     @pytest.mark.parametrize(
         "payload",
@@ -111,12 +118,12 @@ class TestEvent:
             {"status": "success", "record": "task_a"},
             {"status": "success", "record": {"seedance_task_id": "task_a"}},
             {"status": "success", "record": {"seedance_task_id": "task_a", "status": "finished"}},
+            {"status": "success", "record": {"seedance_task_id": "task_a", "status": "generating"}},
+            {"status": "success", "record": {"seedance_task_id": "task_a", "status": "fail"}},
+            {"status": "success", "record": {"taskId": "task_a", "status": "success"}},
             {"status": "error"},
             {"status": "error", "error": None},
             {"status": "error", "error": "boom"},
-            {"status": "slot", "carry": None},
-            {"status": "slot", "carry": "x"},
-            {"status": "slot"},
         ],
         ids=repr,
     )
@@ -124,29 +131,28 @@ class TestEvent:
         event = TaskEvent.from_json(payload)
         assert event.status == "error"
         assert event.record is None
+        assert type(event.error) is exceptions.SeedanceError
+        assert event.error.retryable, "another worker may have the right version"
+
+    def test_that_cannot_be_read_names_its_task_and_is_not_repeated_at_length(self) -> None:
+        event = TaskEvent.from_json({"status": "x" * 10_000, "seedance_task_id": "task_a"})
         assert event.error is not None
-        error = events.error_from_json(event.error)
-        assert "cannot be read" in str(error)
+        assert event.error.seedance_task_id == "task_a"
+        assert len(str(event.error)) < 700
 
     @pytest.mark.parametrize("stray", ["x", 5, [], {"type": "SeedanceServerError", "text": "x"}], ids=repr)
     def test_of_a_success_brings_no_error(self, stray: Any) -> None:
-        payload = {"status": "success", "seedance_task_id": "task_a", "record": RECORD.model_dump(mode="json")}
-        event = TaskEvent.from_json({**payload, "error": stray})
+        event = TaskEvent.from_json({**SUCCESS, "error": stray})
         assert (event.status, event.error) == ("success", None)
 
-    @pytest.mark.parametrize("carry", [None, "x", 5, ["a"]], ids=repr)
-    def test_carries_nothing_where_that_cannot_be_read(self, carry: Any) -> None:
-        payload = {"status": "success", "record": RECORD.model_dump(mode="json"), "carry": carry}
-        event = TaskEvent.from_json(payload)
-        assert event.status == "success"
-        assert event.carry == {}
+    @pytest.mark.parametrize("state", [None, "x", 5, ["a"]], ids=repr)
+    def test_starts_anew_where_the_state_cannot_be_read(self, state: Any) -> None:
+        event = TaskEvent.from_json({**SUCCESS, "state": state})
+        assert (event.status, event.state) == ("success", ResumeState())
 
     def test_of_a_later_version_may_hold_more(self) -> None:
-        payload = {**TaskEvent("success", "task_a", record=RECORD.model_dump(mode="json")).to_json(), "new": 1}
-        payload["record"] = {**payload["record"], "new": 1}
-        event = TaskEvent.from_json(payload)
-        assert event.status == "success"
-        assert TaskRecord.model_validate(event.record) == RECORD
+        event = TaskEvent.from_json({**SUCCESS, "new": 1, "record": {**SUCCESS["record"], "new": 1}})  # type: ignore[dict-item]
+        assert (event.status, event.record) == ("success", RECORD)
 
     @given(
         st.one_of(
@@ -154,10 +160,10 @@ class TestEvent:
             st.fixed_dictionaries(
                 {"status": st.one_of(st.sampled_from(["success", "error", "slot"]), wild.values)},
                 optional={
-                    "seedance_task_id": wild.values,
-                    "record": st.one_of(wild.values, wild.records),
+                    "seedance_task_id": st.one_of(wild.values, st.just(10**5000)),
+                    "record": st.one_of(wild.values, wild.records, st.just(SUCCESS["record"])),
                     "error": wild.values,
-                    "carry": wild.values,
+                    "state": wild.values,
                 },
             ),
         )
@@ -165,14 +171,10 @@ class TestEvent:
     def test_of_any_content_can_be_handled(self, payload: Any) -> None:
         event = TaskEvent.from_json(payload)
         assert isinstance(event.seedance_task_id, str)
-        assert isinstance(event.carry, dict)
-        if event.status == "success":
-            TaskRecord.model_validate(event.record)
-        elif event.status == "error":
-            assert event.error is not None
-            assert isinstance(events.error_from_json(event.error), exceptions.SeedanceError)
-
-    def test_that_cannot_be_read_is_not_repeated_at_length(self) -> None:
-        event = TaskEvent.from_json({"status": "x" * 10_000})
-        assert event.error is not None
-        assert len(event.error["text"]) < 700
+        assert isinstance(event.state, ResumeState)
+        assert (event.error is not None) == (event.status == "error")
+        assert (event.record is not None) == (event.status == "success")
+        if event.record is not None:
+            assert isinstance(event.record, TaskRecord)
+            assert event.record.status is TaskStatus.SUCCESS
+        event.to_json()
