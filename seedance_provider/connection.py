@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlsplit
@@ -18,10 +18,11 @@ from seedance_provider import defaults
 from seedance_provider.config import SubmitPolicy, default_submit_policy, parse_submit_policy, positive_number
 from seedance_provider.exceptions import SeedanceAuthenticationError, SeedanceConfigurationError
 
+amask_secret: Callable[[str], Awaitable[None]] | None
 try:
     from airflow.sdk.log import amask_secret
 except ImportError:  # before Airflow 3.3
-    amask_secret = None  # type: ignore[assignment]
+    amask_secret = None
 
 if TYPE_CHECKING:
     from typing import Self

@@ -177,15 +177,15 @@ class Problem(Protocol):
         """What is wrong there."""
 
 
-def invalid_inputs(task_id: str, problems: Sequence[Problem]) -> SeedanceInvalidRequestError:
+def invalid_inputs(task_id: str, problems: Sequence[Problem], described: str) -> SeedanceInvalidRequestError:
     """The error of inputs that are not sent.
 
     :param task_id: The Airflow task.
     :param problems: What is wrong with them.
+    :param described: The same in sentences.
     """
-    listed = "; ".join(str(problem) for problem in problems)
     return SeedanceInvalidRequestError(
-        f"Invalid inputs of {task_id!r}: {listed}. No request was sent; validation='warn' would let the vendor decide",
+        f"Invalid inputs of {task_id!r}: {described} No request was sent; validation='warn' would let the vendor decide",
         errors=[{"path": problem.path, "message": problem.message} for problem in problems],
     )
 
@@ -296,7 +296,7 @@ class SeedanceTaskFailedError(SeedanceError, AirflowFailException):
     :param record: The normalised task record.
     """
 
-    charged = "no"
+    charged: Charged = "no"
 
     def __init__(
         self, text: str = "", *, code: str | None = None, record: FailedRecord | None = None, **details: Any

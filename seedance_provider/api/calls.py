@@ -104,8 +104,9 @@ def request_upload(file_name: str, content_type: str) -> Call[UploadTicket]:
             upload_url, url = http_url_or_none(members.get("uploadUrl")), http_url_or_none(members.get("url"))
             if upload_url is not None and url is not None:
                 announced = members.get("contentType")
-                usable = isinstance(announced, str) and announced.isprintable() and len(announced) <= 100
-                return UploadTicket(upload_url, announced if usable else content_type, url)
+                if not isinstance(announced, str) or not announced.isprintable() or len(announced) > 100:
+                    announced = content_type
+                return UploadTicket(upload_url, announced, url)
         if 200 <= reply.status < 300 and not (isinstance(payload, dict) and errors.envelope_status(payload)):
             # Without an excerpt, which could show a signed URL.
             raise SeedanceServerError(

@@ -309,7 +309,10 @@ class Watch:
         self._problem = error
         self.pause = max(schedule.backoff(self._failures, self.jitter()), _asked_to_wait(error), self.next_poll())
         self.log.warning(
-            "Polling failed; retrying in %.0f s (task %s is unaffected): %s", self.pause, self.seedance_task_id, error
+            "Polling task %s failed; retrying in %.0f s (the task is unaffected): %s",
+            self.seedance_task_id,
+            self.pause,
+            str(error).removesuffix(f" (task {self.seedance_task_id})"),
         )
 
     def _count_denial(self, error: SeedanceError, now: float) -> None:

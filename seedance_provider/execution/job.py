@@ -110,10 +110,10 @@ class Job:
         for warning in report.warnings:
             self.log.warning("%s", warning)
         if report.problems and self.validation == "strict":
-            raise invalid_inputs(self.task_id, report.problems)
+            raise invalid_inputs(self.task_id, report.problems, validation.describe(report.problems))
         if report.problems:
-            listed = "; ".join(str(problem) for problem in report.problems)
-            self.log.warning("The inputs look wrong; sent all the same, since validation='warn': %s", listed)
+            described = validation.describe(report.problems)
+            self.log.warning("The inputs look wrong; sent all the same, since validation='warn': %s", described)
 
     def push(self, key: str, value: Any) -> None:
         """Push to XCom what must not fail a task that is charged."""

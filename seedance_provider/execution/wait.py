@@ -142,7 +142,9 @@ def known_task_id(job: Job) -> str | None:
             return saved.seedance_task_id
         # XCom is kept over a deferral, other than over a retry.
         ti: Any = job.context["ti"]
-        pulled = ti.xcom_pull(task_ids=job.task_id, key=submit.XCOM_TASK_ID_KEY, map_indexes=ti.map_index)
+        pulled = ti.xcom_pull(
+            task_ids=job.task_id, key=submit.XCOM_TASK_ID_KEY, map_indexes=getattr(ti, "map_index", -1)
+        )
     except Exception:
         job.log.exception("The task that was waited for is not known here; its id is in the log above")
         return None

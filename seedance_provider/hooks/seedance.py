@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 
 from seedance_provider import defaults
-from seedance_provider.api import calls, flows
+from seedance_provider.api import calls, flows, validation
 from seedance_provider.config import default_poll_interval, default_wait_timeout, parse_submit_policy, seconds_of
 from seedance_provider.connection import SeedanceSettings, read_settings
 from seedance_provider.exceptions import (
@@ -142,7 +142,9 @@ class SeedanceHook(BaseHook):
         """
         return self.run(
             flows.submit(
-                calls.create_task(model, inputs, callback_url),
+                calls.create_task(
+                    model, validation.normalise(inputs) if isinstance(inputs, Mapping) else inputs, callback_url
+                ),
                 self.effective_submit_policy,
                 self.log,
                 jitter=random.random,

@@ -77,7 +77,7 @@ class _SubmittingOperator(BaseOperator):
             # What is written out in the DAG file is checked while it is parsed, long before it could cost anything.
             report = input_tables.check(model, inputs, partial=True, allow_local_media=upload_media)
             if report.problems:
-                raise invalid_inputs(self.task_id, report.problems)
+                raise invalid_inputs(self.task_id, report.problems, input_tables.describe(report.problems))
 
     def _job(self, context: Context, state: ResumeState | None = None, *, follows: bool = False) -> Job:
         from seedance_provider.events import ResumeState

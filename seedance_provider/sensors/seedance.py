@@ -92,7 +92,9 @@ class SeedanceTaskSensor(BaseSensorOperator):
             if record is not None:
                 return results.finish(record, self, context, self.log)
         if not self.deferrable:
-            raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=watch.pause))
+            raise AirflowRescheduleException(  # type: ignore[no-untyped-call]
+                datetime.now(UTC) + timedelta(seconds=watch.pause)
+            )
         self.log.info(
             "Waiting deferred, until %s UTC at the latest (task %s)",
             datetime.fromtimestamp(watch.deadline, UTC).strftime("%Y-%m-%d %H:%M:%S"),

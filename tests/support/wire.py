@@ -106,7 +106,7 @@ def flood(piece: bytes, *, after: bytes = b"") -> Callable[[Connection], None]:
     """Send this, then a piece without end, as fast as it goes."""
 
     def behave(connection: Connection) -> None:
-        pieces = piece * (65536 // len(piece))
+        pieces = piece * max(65536 // len(piece), 1)
         with contextlib.suppress(OSError):
             connection.send(after)
             while not connection.stopped.is_set():

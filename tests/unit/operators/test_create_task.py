@@ -309,7 +309,9 @@ def test_a_transient_error_is_retried(run: DagOutcome, error: str, end: str) -> 
     assert (run[f"later_{error}"].state, run[f"later_{error}"].try_number) == (end, 2)
 
 
-def test_what_airflow_retries_never_sends_a_fourth_createtask_of_unknown_outcome(run: DagOutcome, emulator: Emulator) -> None:
+def test_what_airflow_retries_never_sends_a_fourth_createtask_of_unknown_outcome(
+    run: DagOutcome, emulator: Emulator
+) -> None:
     error = run["later_500"].xcoms["seedance_error"]
     assert (error["type"], error["charged"]) == ("SeedanceSubmitUncertainError", "unknown")
     assert emulator.server.request_report()["counts"]["createTask"]["fault:http"] >= 3

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from seedance_provider import defaults
 from seedance_provider.exceptions import SeedanceInvalidRequestError, SeedanceServerError
+from seedance_provider.execution.receipts import fingerprint
 from seedance_provider.hooks.seedance import SeedanceHook
-from seedance_provider.operators import seedance as module
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
-from seedance_provider.submission import STATE_KEY, fingerprint
-from tests.support.airflow import FakeTaskInstance, TaskLog, fire, hurry, run_dag
+from tests.support.airflow import FakeTaskInstance, StateStore, TaskLog, fire, hurry, run_dag
 
 if TYPE_CHECKING:
     from seedance_provider.testing import Emulator
@@ -31,19 +31,15 @@ def task_log(monkeypatch: pytest.MonkeyPatch) -> TaskLog:
 
 @pytest.fixture
 def media(tmp_path: Path) -> Path:
-    for name in ("one.png", "two.jpg", "clip.mp4", "voice.mp3"):
-        (tmp_path / name).write_bytes(name.encode() * 100)
+    heads = {
+        "one.png": b"\x89PNG\r\n\x1a\n",
+        "two.jpg": b"\xff\xd8\xff\xe0",
+        "clip.mp4": b"\0\0\0\x18ftypisom",
+        "voice.mp3": b"ID3\x04",
+    }
+    for name, head in heads.items():
+        (tmp_path / name).write_bytes(head + name.encode() * 100)
     return tmp_path
-
-
-class States(dict[str, Any]):
-    """A task state store in memory."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = json.loads(json.dumps(value))
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
 
 
 def make(inputs: Any, operator_class: Any = SeedanceCreateTaskOperator, **arguments: Any) -> Any:
@@ -51,8 +47,8 @@ def make(inputs: Any, operator_class: Any = SeedanceCreateTaskOperator, **argume
     return operator_class(task_id="video", inputs={"prompt": "a cat", "mode": "reference"} | inputs, **arguments)
 
 
-def context_of(states: States | None = None) -> Any:
-    return {"ti": FakeTaskInstance(), "task_state_store": States() if states is None else states}
+def context_of(store: StateStore | None = None) -> Any:
+    return {"ti": FakeTaskInstance(), "task_state_store": store or StateStore()}
 
 
 def sent(emulator: Emulator) -> Any:
@@ -80,17 +76,17 @@ def test_files_are_replaced_in_every_media_field_and_web_addresses_are_kept(
 
 
 def test_without_it_a_path_is_refused_and_the_way_is_named(seedance_emulator: Emulator, media: Path) -> None:
-    with pytest.raises(SeedanceInvalidRequestError, match=r"imageUrls\[0\].*upload_media=True uploads files"):
+    with pytest.raises(SeedanceInvalidRequestError, match=r"imageUrls\[0\].*upload_media=True"):
         make({"imageUrls": [str(media / "one.png")]}, upload_media=False)
     assert seedance_emulator.requests() == []
 
 
 def test_a_file_that_is_missing_costs_nothing(seedance_emulator: Emulator, media: Path) -> None:
-    states = States()
-    with pytest.raises(SeedanceInvalidRequestError, match=r"none\.png is not a file"):
-        make({"imageUrls": [str(media / "none.png")]}).execute(context_of(states))
+    store = StateStore()
+    with pytest.raises(SeedanceInvalidRequestError, match=r"none\.png"):
+        make({"imageUrls": [str(media / "none.png")]}).execute(context_of(store))
     assert seedance_emulator.requests() == []
-    assert states == {}
+    assert store.receipt is None
 
 
 def test_inputs_that_are_wrong_upload_nothing(seedance_emulator: Emulator, media: Path) -> None:
@@ -103,10 +99,10 @@ def test_inputs_that_are_wrong_upload_nothing(seedance_emulator: Emulator, media
 
 def test_an_upload_that_fails_leaves_no_intent_behind(seedance_emulator: Emulator, media: Path) -> None:
     seedance_emulator.add_fault("http", status=500, on="put", times=None)
-    states = States()
+    store = StateStore()
     with pytest.raises(SeedanceServerError):
-        make({"imageUrls": [str(media / "one.png")]}).execute(context_of(states))
-    assert states == {}
+        make({"imageUrls": [str(media / "one.png")]}).execute(context_of(store))
+    assert store.receipt is None
     assert seedance_emulator.counts() == {}
 
 
@@ -157,18 +153,21 @@ def test_a_file_is_uploaded_again_before_the_vendor_deletes_it(
     seedance_emulator: Emulator, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seedance_emulator.add_fault("rate_limit", times=2)
-    monkeypatch.setattr(module, "UPLOAD_REUSE_SECONDS", 0.0)
+    monkeypatch.setattr(defaults, "UPLOAD_REUSE_SECONDS", 0.0)
     make({"imageUrls": [str(media / "one.png")]}, deferrable=False).execute(context_of())
     assert seedance_emulator.counts("put") == {"200": 3}
 
 
 def test_the_fingerprint_is_that_of_the_inputs_as_written(seedance_emulator: Emulator, media: Path) -> None:
-    states = States()
+    store = StateStore()
     operator = make({"imageUrls": [media / "one.png"]})
-    task_id = operator.execute(context_of(states))
-    assert states[STATE_KEY]["fingerprint"] == fingerprint("seedance-20", operator.inputs, None)
-    assert make({"imageUrls": [media / "one.png"]}).execute(context_of(states)) == task_id
-    assert seedance_emulator.counts("put") == {"200": 1}  # a retry that goes on with a task uploads nothing
+    task_id = operator.execute(context_of(store))
+    base_url = f"{seedance_emulator.url}/api/v1"
+    assert store.receipt["fingerprint"] == fingerprint(
+        "seedance-20", operator.inputs, conn_id="seedance_default", base_url=base_url
+    )
+    assert make({"imageUrls": [media / "one.png"]}).execute(context_of(store)) == task_id
+    assert seedance_emulator.counts("put") == {"200": 1}  # a retry that continues with a task uploads nothing
 
 
 # What is told.
@@ -181,7 +180,7 @@ def test_the_signature_is_in_no_log_xcom_or_state(
     with caplog.at_level(logging.INFO):
         make({"imageUrls": [str(media / "one.png")]}).execute(context)
     (upload,) = seedance_emulator.server.uploads.values()
-    everything = repr((caplog.text, task_log.lines, context["ti"].xcoms, context["task_state_store"]))
+    everything = repr((caplog.text, task_log.lines, context["ti"].xcoms, context["task_state_store"].states))
     assert upload.url in everything
     assert upload.signature not in everything
     assert seedance_emulator.api_key not in everything

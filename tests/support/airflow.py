@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from seedance_provider.api import policy
+from seedance_provider import defaults
+from seedance_provider.execution.ledger import STATE_KEY
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
-from seedance_provider.triggers import slots
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
@@ -222,9 +222,51 @@ class TaskLog(logging.Handler):
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make everything that takes seconds or minutes take hundredths of a second."""
-    monkeypatch.setattr(policy, "BACKOFF_BASE", 0.02)
-    monkeypatch.setattr(policy, "BACKOFF_CAP", 0.1)
-    monkeypatch.setattr(policy, "NOT_FOUND_GRACE", 0.3)
-    monkeypatch.setattr(policy, "OUTPUT_GRACE", 0.3)
-    monkeypatch.setattr(policy, "OUTPUT_GRACE_INTERVAL", 0.05)
-    monkeypatch.setattr(slots, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(defaults, "BACKOFF_BASE", 0.02)
+    monkeypatch.setattr(defaults, "BACKOFF_CAP", 0.1)
+    monkeypatch.setattr(defaults, "NOT_FOUND_GRACE", 0.3)
+    monkeypatch.setattr(defaults, "DENIAL_SECONDS", 0.3)
+    monkeypatch.setattr(defaults, "OUTPUT_GRACE", 0.3)
+    monkeypatch.setattr(defaults, "OUTPUT_GRACE_INTERVAL", 0.05)
+
+
+# Airflow's task state store.
+
+
+class StateStore:
+    """Airflow's task state store in memory: keeps JSON, and fails where it is told to.
+
+    :param state: What an earlier try left behind.
+    :param broken: A method that fails, such as ``set``; with a number, such as ``set 2``, only that call of it.
+    """
+
+    def __init__(self, state: Any = None, broken: str = "") -> None:
+        self.states = {} if state is None else {STATE_KEY: json.dumps(state)}
+        self.broken = broken
+        self.calls: list[str] = []
+        self.written: list[Any] = []
+        self.retentions: list[Any] = []
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.broken in (name, f"{name} {self.calls.count(name)}"):
+            raise ConnectionError(f"{name} does not answer")
+
+    @property
+    def receipt(self) -> Any:
+        """The receipt as stored, if any."""
+        return json.loads(self.states[STATE_KEY]) if STATE_KEY in self.states else None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._called("get")
+        return json.loads(self.states[key]) if key in self.states else default
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        self._called("set")
+        self.states[key] = json.dumps(value)
+        self.written.append(value)
+        self.retentions.append(retention)
+
+    def delete(self, key: str) -> None:
+        self._called("delete")
+        self.states.pop(key, None)
