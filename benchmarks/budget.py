@@ -1,7 +1,7 @@
 """The request budget of a connection, and the vendor's pauses, shared by 500 waiters through the real transport.
 
-Time is scaled, not simulated: 3,000 requests a minute and a wish to look every 0.05 s stand for 100 requests a minute
-and a look every 1.5 s, thirty times as slow.
+Time is scaled, not simulated: 3,000 requests a minute and a wish to poll every 0.05 s stand for 100 requests a minute
+and a poll every 1.5 s, thirty times as slow.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def _share(server: Server, result: Result, *, seconds: float) -> None:
     server.ask("set", log=True)
     told = _waiters(server, seconds, requests_per_minute=PER_MINUTE)
     seen = server.ask("stats")["seen"]
-    looks = Counter(task for _, task in seen)
+    polls = Counter(task for _, task in seen)
     rate = 60 * (len(seen) - 1) / (seen[-1][0] - seen[0][0])
-    # Fair order: between two looks of one waiter every other one has its turn, so each gap has all the others in it.
+    # Fair order: between two polls of one waiter every other one has its turn, so each gap has all the others in it.
     last: dict[str, int] = {}
     gaps = []
     for index, (_, task) in enumerate(seen):
@@ -53,18 +53,18 @@ def _share(server: Server, result: Result, *, seconds: float) -> None:
             gaps.append(index - last[task])
         last[task] = index
     result.data["share"] = {
-        "looks": [min(looks.values()), statistics.median(looks.values()), max(looks.values())],
+        "polls": [min(polls.values()), statistics.median(polls.values()), max(polls.values())],
         "per_minute": rate,
         "gaps": [min(gaps), max(gaps)],
         "told": told,
     }
-    fair = len(looks) == WAITERS and max(looks.values()) - min(looks.values()) <= 1 and min(gaps) > 0.8 * WAITERS
+    fair = len(polls) == WAITERS and max(polls.values()) - min(polls.values()) <= 1 and min(gaps) > 0.8 * WAITERS
     result.rows += [
         Row(
             SECTION,
-            f"{WAITERS} waiters, requests_per_minute=100 (time scaled by {SCALE:.0f}): looks per waiter",
-            f"{min(looks.values())} to {max(looks.values())}, {len(looks)} waiters; between two looks of one: "
-            f"{min(gaps)} to {max(gaps)} looks of others",
+            f"{WAITERS} waiters, requests_per_minute=100 (time scaled by {SCALE:.0f}): polls per waiter",
+            f"{min(polls.values())} to {max(polls.values())}, {len(polls)} waiters; between two polls of one: "
+            f"{min(gaps)} to {max(gaps)} polls of others",
             "every waiter progresses, in order",
             fair,
         ),
@@ -77,7 +77,7 @@ def _share(server: Server, result: Result, *, seconds: float) -> None:
         ),
         Row(
             SECTION,
-            "the same: waiters whose log says why they look less often",
+            "the same: waiters whose log says why they poll less often",
             f"{told} of {WAITERS}",
             f"{WAITERS}",
             told == WAITERS,
@@ -136,7 +136,7 @@ def _start(
 
 
 async def _wait(seconds: float, interval: float) -> int:
-    """Let the waiters wait; return how many were told why they look less often."""
+    """Let the waiters wait; return how many were told why they poll less often."""
     from benchmarks.polling import consume
     from seedance_provider.triggers.seedance import SeedanceTaskTrigger
 

@@ -44,7 +44,7 @@ def run(*, quick: bool = False) -> Result:
     result.data["notice"] = notices
     difference = statistics.fmean(over[VIDEO]) - statistics.fmean(over[SLEEP])
     result.rows += [
-        Row(SECTION, "of that, from the end of the video to the look that sees it", f"{mean:.1f} s on average"),
+        Row(SECTION, "of that, from the end of the video to the poll that sees it", f"{mean:.1f} s on average"),
         Row(
             SECTION,
             "create and sensor, beyond the sleeping DAG (means)",
@@ -75,7 +75,7 @@ def _overheads(airflow: LocalAirflow, seconds: float, runs: int) -> dict[str, li
 
 
 def _notices(emulator: Emulator) -> list[float]:
-    """From each video's end to the look that saw it."""
+    """From each video's end to the poll that saw it."""
     settings = emulator.settings
     takes = settings.waiting_seconds + settings.generating_seconds
     created = {entry["taskId"]: entry["time"] for entry in emulator.requests("createTask")}

@@ -1,4 +1,4 @@
-"""How many looks one CPU-second buys, and what they do to the event loop they share.
+"""How many polls one CPU-second buys, and what they do to the event loop they share.
 
 The bare loop is the floor: what aiohttp itself costs. All contestants but one run in a process that has loaded what a
 triggerer has, because a collection of garbage walks through all of it.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SECTION = "Poll rate"
 PAUSE = 1e-6
-"""Between two looks of a waiter: as good as none, but a timer as every waiting needs one."""
+"""Between two polls of a waiter: as good as none, but a timer as every waiting needs one."""
 TICK = 0.01
 CONNECTIONS = 100
 
@@ -61,7 +61,7 @@ def run(*, quick: bool = False) -> Result:
     """Measure all contestants."""
     result = Result()
     with serve() as server:
-        # A slice holds several looks of each waiter, of the slowest contestant too: some go in lockstep.
+        # A slice holds several polls of each waiter, of the slowest contestant too: some go in lockstep.
         _compare(server, 200, result, turns=3 if quick else 12, seconds=0.5 if quick else 2.0)
         _compare(server, 2000, result, turns=3 if quick else 5, seconds=1.5 if quick else 5.0)
     return result
@@ -254,7 +254,7 @@ async def consume(events: AsyncIterator[Any]) -> None:
 
 
 async def consume_peer(name: str, number: int) -> None:
-    """Run a peer's trigger, anew if it gives up: some do after one failed look, or a stop of their process."""
+    """Run a peer's trigger, anew if it gives up: some do after one failed poll, or a stop of their process."""
     while True:
         with suppress(Exception):
             await consume(trigger(name, number).run())
@@ -305,7 +305,7 @@ async def contend(name: str, port: int, waiters: int) -> None:
     else:
         coroutines = [consume_peer(name, number) for number in range(waiters)]
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    # Warm when each has looked a few times. The floor's server has others' requests in its count: hence the seconds.
+    # Warm when each has polled a few times. The floor's server has others' requests in its count: hence the seconds.
     await asyncio.sleep(3)
     before = read_counters(port).requests
     while read_counters(port).requests < before + 3 * waiters:  # noqa: ASYNC110 - no event tells

@@ -85,7 +85,7 @@ def _processor() -> str:
 
 
 def _plot(results: Mapping[str, Result], path: Path) -> bool:
-    """Draw what was measured of polls, schedules and the spread of looks."""
+    """Draw what was measured of polls, schedules and the spread of polls."""
     try:
         import matplotlib as mpl
     except ImportError:
@@ -99,9 +99,9 @@ def _plot(results: Mapping[str, Result], path: Path) -> bool:
     if schedule := results.get("schedule"):
         _schedules(axes[1], schedule.data)
     if waiting := results.get("waiting"):
-        looks: Sequence[int] = waiting.data["spread"]["looks_per_second"]
-        axes[2].fill_between(range(len(looks)), looks, color="#6b5bb5", step="mid")
-        axes[2].set(title="Looks per second, 10,000 waiters started at once", xlabel="seconds", ylabel="looks")
+        polls: Sequence[int] = waiting.data["spread"]["polls_per_second"]
+        axes[2].fill_between(range(len(polls)), polls, color="#6b5bb5", step="mid")
+        axes[2].set(title="Polls per second, 10,000 waiters started at once", xlabel="seconds", ylabel="polls")
     figure.savefig(path, dpi=80)
     return True
 

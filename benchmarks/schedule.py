@@ -1,7 +1,7 @@
-"""When to look at a running task: candidate schedules against the generation times the contract knows (section 8).
+"""When to poll a running task: candidate schedules against the generation times the contract knows (section 8).
 
-A simulation without network: videos are drawn from a mixture of the models' documented times, each candidate looks
-until it sees the end. What counts is GETs per video, and the delay between the end and the look that sees it.
+A simulation without network: videos are drawn from a mixture of the models' documented times, each candidate polls
+until it sees the end. What counts is GETs per video, and the delay between the end and the poll that sees it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from benchmarks.harness import Result, Row, quantile
-from seedance_provider.api.policy import ADAPTIVE_SCHEDULE, poll_delay
+from seedance_provider.api.schedule import ADAPTIVE_SCHEDULE, poll_delay
 
 SECTION = "Schedule"
 VIDEOS = 20_000
 Delay = Callable[[float, float], float]
-"""Seconds until the next look, from a task's age and a random number from 0 to 1."""
+"""Seconds until the next poll, from a task's age and a random number from 0 to 1."""
 
 
 class Kind(NamedTuple):
@@ -68,7 +68,7 @@ def proportional(share: float, least: float, most: float = math.inf) -> Delay:
 
 
 def stepped(*steps: tuple[float, float]) -> Delay:
-    """A table as policy has one."""
+    """A table as the provider has one."""
     ages = [age for age, _ in steps]
     return lambda age, jitter: steps[max(bisect.bisect_right(ages, age) - 1, 0)][1] * (0.9 + 0.2 * jitter)
 
@@ -91,10 +91,10 @@ def optimal(times: list[float], price: float, least: float = 3, most: float = 30
     return pause
 
 
-def look(delay: Delay, ends: float, rng: random.Random) -> tuple[int, float]:
-    """Wait for one video: GETs, the sensor's look at age 0 among them, and the delay of notice.
+def poll(delay: Delay, ends: float, rng: random.Random) -> tuple[int, float]:
+    """Wait for one video: GETs, the sensor's poll at age 0 among them, and the delay of notice.
 
-    As in the trigger, the first pause is some part of the interval, so that not all look at once.
+    As in the trigger, the first pause is some part of the interval, so that not all poll at once.
     """
     gets, age = 1, delay(0.0, rng.random()) * rng.random()
     while True:
@@ -107,10 +107,10 @@ def look(delay: Delay, ends: float, rng: random.Random) -> tuple[int, float]:
 def judge(delay: Delay, seed: int = 7) -> dict[str, float]:
     """All figures of one candidate."""
     rng = random.Random(seed)
-    many = [look(delay, draw_time(rng), rng) for _ in range(VIDEOS)]
-    usual = [look(delay, rng.uniform(190, 210), rng) for _ in range(VIDEOS // 4)]
-    failing = [look(delay, rng.uniform(1, 10), rng)[1] for _ in range(VIDEOS // 4)]
-    long = [look(delay, rng.uniform(580, 620), rng) for _ in range(VIDEOS // 4)]
+    many = [poll(delay, draw_time(rng), rng) for _ in range(VIDEOS)]
+    usual = [poll(delay, rng.uniform(190, 210), rng) for _ in range(VIDEOS // 4)]
+    failing = [poll(delay, rng.uniform(1, 10), rng)[1] for _ in range(VIDEOS // 4)]
+    long = [poll(delay, rng.uniform(580, 620), rng) for _ in range(VIDEOS // 4)]
     return {
         "gets": statistics.fmean(gets for gets, _ in many),
         "delay": statistics.fmean(late for _, late in many),
@@ -125,7 +125,7 @@ def judge(delay: Delay, seed: int = 7) -> dict[str, float]:
 
 
 def candidates() -> dict[str, Delay]:
-    """What is compared; the default is the one that policy has."""
+    """What is compared; the default is the provider's."""
     rng = random.Random(1)
     times = [draw_time(rng) for _ in range(VIDEOS)]
     return {

@@ -15,6 +15,7 @@ from benchmarks.stub import serve
 
 if TYPE_CHECKING:
     from seedance_provider.connection import SeedanceSettings
+    from seedance_provider.transport.aio import Sessions
 
 SECTION = "Sessions"
 WAITERS = 200
@@ -43,24 +44,25 @@ def run(*, quick: bool = False) -> Result:
 
 def _steady(figures: dict[str, Any], stats: dict[str, Any]) -> Row:
     value = (
-        f"{figures['sessions']} session, {figures['most_open']} connections open at most, {figures['handshakes']} made "
-        f"for {figures['looks']:,} looks; {figures['open_after']} open after the last waiter left"
+        f"sessions opened {figures['sessions']} time, {figures['most_open']} connections open at most, "
+        f"{figures['handshakes']} made for {figures['polls']:,} polls; {figures['open_after']} open after the last "
+        "waiter left"
     )
     met = figures["sessions"] == 1 and figures["handshakes"] <= 100 and figures["open_after"] == 0
     del stats
-    return Row(SECTION, f"{WAITERS} waiters of one connection", value, "1 session, ≤ 100 handshakes, all closed", met)
+    return Row(SECTION, f"{WAITERS} waiters of one connection", value, "opened once, ≤ 100 handshakes, all closed", met)
 
 
 def _closed(figures: dict[str, Any], stats: dict[str, Any]) -> Row:
     del stats
-    value = f"{figures['failed_looks']} failed looks, longest gap between two looks of a waiter {figures['gap']:.2f} s"
-    return Row(SECTION, "the server closes all idle connections", value, "0 failed looks", figures["failed_looks"] == 0)
+    value = f"{figures['failed_polls']} failed polls, longest gap between two polls of a waiter {figures['gap']:.2f} s"
+    return Row(SECTION, "the server closes all idle connections", value, "0 failed polls", figures["failed_polls"] == 0)
 
 
 def _dead(figures: dict[str, Any], stats: dict[str, Any]) -> Row:
-    value = f"{stats['dropped']} requests dropped, {figures['failed_looks']} failed looks"
-    met = stats["dropped"] > 0 and figures["failed_looks"] == 0
-    return Row(SECTION, "every kept connection is dead when it is used again", value, "0 failed looks", met)
+    value = f"{stats['dropped']} requests dropped, {figures['failed_polls']} failed polls"
+    met = stats["dropped"] > 0 and figures["failed_polls"] == 0
+    return Row(SECTION, "every kept connection is dead when it is used again", value, "0 failed polls", met)
 
 
 def _rotated(figures: dict[str, Any], stats: dict[str, Any]) -> Row:
@@ -75,19 +77,26 @@ def _rotated(figures: dict[str, Any], stats: dict[str, Any]) -> Row:
 async def _measure(scenario: str, port: int) -> dict[str, Any]:
     from benchmarks.polling import consume
     from benchmarks.stub import Server, read_counters
-    from seedance_provider.transport import aio
+    from seedance_provider.transport import pool
+    from seedance_provider.triggers import shared
     from seedance_provider.triggers.seedance import SeedanceTaskTrigger
 
     server = Server(port, "")
-    sessions, failed, lookups = [], 0, 0
-    original_open, original_read = aio._open_session, SeedanceTaskTrigger._read_settings
+    opened, failed, lookups = 0, 0, 0
+    open_sessions, read_settings_async = pool.open_sessions, shared.read_settings_async
 
-    async def open_session(base_url: str) -> Any:
-        sessions.append(await original_open(base_url))
-        return sessions[-1]
+    async def counted_open(base_url: str) -> Sessions:
+        nonlocal opened
+        opened += 1
+        return await open_sessions(base_url)
+
+    async def counted_read(conn_id: str) -> SeedanceSettings:
+        nonlocal lookups
+        lookups += 1
+        return await read_settings_async(conn_id)
 
     class Listening(SeedanceTaskTrigger):
-        """Counts failed looks and lookups of the connection."""
+        """Counts failed polls."""
 
         @property
         def log(self) -> Any:
@@ -102,12 +111,7 @@ async def _measure(scenario: str, port: int) -> dict[str, Any]:
 
         exception = warning
 
-        async def _read_settings(self) -> SeedanceSettings:
-            nonlocal lookups
-            lookups += 1
-            return await original_read(self)
-
-    aio._open_session = open_session
+    pool.open_sessions, shared.read_settings_async = counted_open, counted_read
     before = read_counters(port)
     far = time.time() + 1e5
     interval = 0.5
@@ -138,12 +142,12 @@ async def _measure(scenario: str, port: int) -> dict[str, Any]:
         gap = max(gap, at - seen.get(task_id, at))
         seen[task_id] = at
     return {
-        "sessions": len(sessions),
+        "sessions": opened,
         "most_open": most_open,
         "handshakes": after.accepted - before.accepted - 5,  # those of this measurement itself
-        "looks": after.requests - before.requests,
+        "polls": after.requests - before.requests,
         "open_after": read_counters(port).open - 1,
-        "failed_looks": failed,
+        "failed_polls": failed,
         "lookups": lookups,
         "ended": ended,
         "gap": gap,

@@ -175,7 +175,7 @@ class Stub:
     """The Python server's state.
 
     Commands, as GET below ``/_stub/``, values as JSON: ``set`` (any attribute of this class), ``refuse`` (``task``,
-    ``retry_after``: answer its next look with 429), ``close_idle``, ``kill_idle`` (as a gateway does that forgets
+    ``retry_after``: answer its next poll with 429), ``close_idle``, ``kill_idle`` (as a gateway does that forgets
     connections: the next request on each is dropped), ``stats``.
     """
 

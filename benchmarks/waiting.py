@@ -1,6 +1,6 @@
-"""Ten thousand waiters in one process on the default schedule: memory, spread of the looks, delay of notice.
+"""Ten thousand waiters in one process on the default schedule: memory, spread of the polls, delay of notice.
 
-A server process ends each task at a random time of its own and counts the looks. All waiters start in the same
+A server process ends each task at a random time of its own and counts the polls. All waiters start in the same
 second, the worst case: a fan-out.
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import Result, Row, quantile, resident_bytes
 from benchmarks.stub import serve
-from seedance_provider.api.policy import ADAPTIVE_SCHEDULE
+from seedance_provider.api.schedule import ADAPTIVE_SCHEDULE, poll_delay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ EMPTY, OURS = "empty", "seedance"
 def run(*, quick: bool = False) -> Result:
     """Measure."""
     result = Result()
-    # Memory once all have looked a few times; nothing ends meanwhile.
+    # Memory once all have polled a few times; nothing ends meanwhile.
     with serve(faults=True) as server:
         empty = _child(server, EMPTY, WAITERS, seconds=5, ending=False)
         ours = _child(server, OURS, WAITERS, seconds=40, ending=False)
@@ -53,11 +53,11 @@ def run(*, quick: bool = False) -> Result:
         noticed = _child(server, OURS, WAITERS, seconds=seconds, ending=True)
         per_second = dict(server.ask("stats")["per_second"])
     first = min(per_second)
-    looks = [per_second.get(second, 0) for second in range(first, max(per_second) + 1)]
-    # At best the first looks of all are spread evenly over the schedule's shortest interval.
+    polls = [per_second.get(second, 0) for second in range(first, max(per_second) + 1)]
+    # At best the first polls of all are spread evenly over the schedule's shortest interval.
     even = WAITERS / min(step.interval for step in ADAPTIVE_SCHEDULE)
     beyond = noticed["beyond_interval"]
-    result.data["spread"] = {"looks_per_second": looks, "peak": max(looks), "even": even}
+    result.data["spread"] = {"polls_per_second": polls, "peak": max(polls), "even": even}
     result.data["notice"] = {
         "p50": quantile(noticed["delays"], 0.5),
         "p99": quantile(noticed["delays"], 0.99),
@@ -68,10 +68,10 @@ def run(*, quick: bool = False) -> Result:
     result.rows += [
         Row(
             SECTION,
-            f"{WAITERS:,} waiters started at once: looks per second, busiest second",
-            f"{max(looks):,}, {max(looks) / even:.1f} times an even spread; {noticed['cpu'] / seconds:.0%} of a core",
+            f"{WAITERS:,} waiters started at once: polls per second, busiest second",
+            f"{max(polls):,}, {max(polls) / even:.1f} times an even spread; {noticed['cpu'] / seconds:.0%} of a core",
             "≤ 1.5 times an even spread over the shortest interval",
-            max(looks) <= 1.5 * even,
+            max(polls) <= 1.5 * even,
         ),
         Row(
             SECTION,
@@ -102,10 +102,7 @@ async def _measure(kind: str, waiters: int, seconds: float, ending: bool) -> Non
     from airflow.triggers.base import BaseTrigger, TriggerEvent
 
     from benchmarks.polling import load_airflow
-    from seedance_provider.api import flows  # noqa: F401 - both kinds have loaded the same
-    from seedance_provider.api.policy import poll_delay
-    from seedance_provider.transport import aio  # noqa: F401
-    from seedance_provider.triggers.seedance import SeedanceTaskTrigger
+    from seedance_provider.triggers.seedance import SeedanceTaskTrigger  # both kinds have loaded the same
 
     load_airflow()
 

@@ -8,6 +8,7 @@ import logging
 import statistics
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from benchmarks.harness import Contestant, Result, Row, median_ratio, obey, take_turns
 from benchmarks.polling import environment
@@ -78,27 +79,18 @@ def main() -> None:
         obey(bare(options.port))
         return
     logging.disable(logging.INFO)
+    from airflow.providers.common.compat.sdk import BaseHook
+
     from seedance_provider.hooks.seedance import SeedanceHook
 
-    lookups = 0
-
-    class CountingHook(SeedanceHook):
-        """Counts lookups of its connection."""
-
-        @classmethod
-        def get_connection(cls, conn_id: str):
-            nonlocal lookups
-            lookups += 1
-            return super().get_connection(conn_id)
-
-    hook = CountingHook()
-    hook.create_task("seedance-20", INPUTS)
-    first = lookups
+    hook = SeedanceHook()
+    with mock.patch.object(BaseHook, "get_connection", wraps=BaseHook.get_connection) as lookup:
+        hook.create_task("seedance-20", INPUTS)
 
     def create() -> None:
         (hook if options.name == HOOK else SeedanceHook()).create_task("seedance-20", INPUTS)
 
-    obey(create, lookups=first)
+    obey(create, lookups=lookup.call_count)
 
 
 if __name__ == "__main__":

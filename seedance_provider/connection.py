@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # A name or an IPv4 address, or an IPv6 address that urlsplit has looked at.
 _HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\.?|[^\s/]*:[^\s/]*")
+_DEFAULT_SUBMIT_POLICY = SubmitPolicy(defaults.DEFAULT_SUBMIT_POLICY)
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "": False, "none": False}
 
 
@@ -86,7 +87,7 @@ class SeedanceSettings:
     conn_id: str = defaults.DEFAULT_CONN_ID
     connect_timeout: float = defaults.DEFAULT_CONNECT_TIMEOUT
     read_timeout: float = defaults.DEFAULT_READ_TIMEOUT
-    submit_policy: SubmitPolicy = SubmitPolicy(defaults.DEFAULT_SUBMIT_POLICY)
+    submit_policy: SubmitPolicy = _DEFAULT_SUBMIT_POLICY
     requests_per_minute: float | None = None
 
     @classmethod
@@ -121,10 +122,11 @@ class _Extra:
 
     def __init__(self, conn_id: str, text: str | Mapping[str, Any] | None) -> None:
         self._conn_id = conn_id
+        text = text.strip() if isinstance(text, str) else text
         members: Any = text or {}
-        if isinstance(text, str) and text.strip():
+        if isinstance(members, str):
             try:
-                members = json.loads(text)
+                members = json.loads(members)
             except (ValueError, RecursionError):
                 members = None
         if not isinstance(members, Mapping):
@@ -178,6 +180,8 @@ def _base_url(conn_id: str, connection: AirflowConnection, allow_insecure_http: 
     shown = re.split(r"[?#]", host.rpartition("@")[2])[0]
     where = f"'Base URL' of connection {conn_id!r} ({shown!r:.200})"
     has_scheme = "://" in host
+    if _is_ipv6(host):  # Airflow takes it out of the brackets of a connection's URI
+        host = f"[{host}]"
     example = f"it must be one such as {defaults.DEFAULT_BASE_URL}"
     try:
         parts = urlsplit(host if has_scheme else f"//{host}")
@@ -210,6 +214,13 @@ def _base_url(conn_id: str, connection: AirflowConnection, allow_insecure_http: 
         path += defaults.API_PATH
     netloc = f"[{name}]" if ":" in name else name
     return f"{scheme}://{netloc}{f':{port}' if port else ''}{path}"
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6 and "%" not in host
+    except ValueError:
+        return False
 
 
 def _is_loopback(name: str) -> bool:

@@ -185,7 +185,8 @@ def invalid_inputs(task_id: str, problems: Sequence[Problem], described: str) ->
     :param described: The same in sentences.
     """
     return SeedanceInvalidRequestError(
-        f"Invalid inputs of {task_id!r}: {described} No request was sent; validation='warn' would let the vendor decide",
+        f"Invalid inputs of {task_id!r}: {described} No request was sent; validation='warn' would let the vendor "
+        "decide",
         errors=[{"path": problem.path, "message": problem.message} for problem in problems],
     )
 

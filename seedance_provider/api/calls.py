@@ -132,8 +132,8 @@ def _read_task_id(reply: Reply) -> str:
             return task_id
     if 200 <= reply.status < 300 and not (isinstance(payload, dict) and errors.envelope_status(payload)):
         raise SeedanceSubmitUncertainError(
-            f"createTask answered HTTP {reply.status} without a usable taskId ({errors.excerpt(reply)}), so a video may "
-            "have been charged. Check manually: look for it in the account's task list on the vendor's site before "
+            f"createTask answered HTTP {reply.status} without a usable taskId ({errors.excerpt(reply)}), so a video "
+            "may have been charged. Check manually: look for it in the account's task list on the vendor's site before "
             "you clear this task",
             status_code=reply.status,
         )

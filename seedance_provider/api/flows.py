@@ -135,8 +135,8 @@ def _log_resend(log: AnyLogger, error: SeedanceError, sent: bool, attempt: int, 
         log.warning("No request was sent: %s. Attempt %d of %d in %.1f s", error, attempt + 1, defaults.ATTEMPTS, pause)
         return
     log.warning(
-        "createTask got no usable answer (%s); its outcome is unknown. Sending it again in %.1f s (attempt %d of %d), as "
-        "the vendor advises: it may be charged twice. submit_policy='safe' would stop here",
+        "createTask got no usable answer (%s); its outcome is unknown. Sending it again in %.1f s (attempt %d of %d), "
+        "as the vendor advises: it may be charged twice. submit_policy='safe' would stop here",
         error,
         pause,
         attempt + 1,

@@ -1,22 +1,26 @@
-"""From what people type into a connection form to settings, or to a sentence that says what to change."""
+"""From what users type into a connection form to settings, or to a sentence that says what to change."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import json
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from airflow.models.connection import Connection
+from airflow.providers.common.compat.sdk import AirflowFailException
 from hypothesis import example, given
 from hypothesis import strategies as st
 from requests import Request
 from yarl import URL
 
-from seedance_provider.api import policy
-from seedance_provider.api.policy import SubmitPolicy
+from seedance_provider import connection, defaults
+from seedance_provider.config import SubmitPolicy
 from seedance_provider.connection import SeedanceSettings
 from seedance_provider.exceptions import SeedanceAuthenticationError, SeedanceConfigurationError, SeedanceError
-from tests.unit.api import wild
+from tests.support import wild
 
 KEY = "zimg_n0t-a-real-key"
 
@@ -35,10 +39,15 @@ class Typed:
     schema: str | None = None
     password: str | None = KEY
     port: int | None = None
+    login: str | None = None
+    extra: str | None = None
 
 
 def read(typed: Typed | None = None, **extra: Any) -> SeedanceSettings:
-    return SeedanceSettings.from_connection("seedance_default", typed or Typed(), extra)
+    form = typed or Typed()
+    if extra:
+        form = replace(form, extra=json.dumps(extra))
+    return SeedanceSettings.from_connection("seedance_default", form)
 
 
 class TestBaseUrl:
@@ -77,6 +86,8 @@ class TestBaseUrl:
             ("https://127.0.0.1:8765", "https://127.0.0.1:8765/api/v1"),
             ("[::1]:8765", "http://[::1]:8765/api/v1"),
             ("http://[::1]", "http://[::1]/api/v1"),
+            ("::1", "http://[::1]/api/v1"),
+            ("2001:db8::7", "https://[2001:db8::7]/api/v1"),
             ("https://[2001:db8::7]:8443/api/v1", "https://[2001:db8::7]:8443/api/v1"),
         ],
         ids=repr,
@@ -90,6 +101,9 @@ class TestBaseUrl:
             (Typed(host="kinovi.ai", port=8443), "https://kinovi.ai:8443/api/v1"),
             (Typed(host="kinovi.ai:9000", port=8443), "https://kinovi.ai:9000/api/v1"),
             (Typed(host="localhost", port=8765), "http://localhost:8765/api/v1"),
+            # As Airflow reads seedance://:KEY@[::1]:8765.
+            (Typed(host="::1", schema="", port=8765), "http://[::1]:8765/api/v1"),
+            (Typed(host="2001:db8::7", port=8443), "https://[2001:db8::7]:8443/api/v1"),
             (Typed(host="localhost", schema="https", port=8765), "https://localhost:8765/api/v1"),
             (Typed(host="kinovi.ai", schema="https"), "https://kinovi.ai/api/v1"),
             (Typed(host="kinovi.ai", schema=" HTTPS "), "https://kinovi.ai/api/v1"),
@@ -117,7 +131,7 @@ class TestBaseUrl:
         ids=repr,
     )
     def test_in_plain_http_is_refused_off_this_machine_unless_allowed(self, typed: Typed) -> None:
-        with pytest.raises(SeedanceConfigurationError, match="would send the API key unencrypted: use https") as caught:
+        with pytest.raises(SeedanceConfigurationError, match="https") as caught:
             read(typed)
         assert "allow_insecure_http" in str(caught.value)
         assert read(typed, allow_insecure_http=True).base_url.startswith("http://")
@@ -128,7 +142,7 @@ class TestBaseUrl:
 
     @pytest.mark.parametrize("value", [False, "false", "0", 0, "", None, "None"])
     def test_in_plain_http_is_not_allowed_by(self, value: Any) -> None:
-        with pytest.raises(SeedanceConfigurationError, match="unencrypted"):
+        with pytest.raises(SeedanceConfigurationError, match="allow_insecure_http"):
             read(Typed(host="http://gateway.internal"), allow_insecure_http=value)
 
     @pytest.mark.parametrize(
@@ -150,7 +164,7 @@ class TestBaseUrl:
             ".",
             "-",
             "x" * 300,
-            "::1",
+            "::1::2",
             "[::1",
             "https://[kinovi.ai]",
             "kinovi\\.ai",
@@ -163,14 +177,14 @@ class TestBaseUrl:
         ids=ascii,
     )
     def test_that_makes_no_sense_is_refused_with_an_example(self, host: str) -> None:
-        with pytest.raises(SeedanceConfigurationError, match="host of connection 'seedance_default'") as caught:
+        with pytest.raises(SeedanceConfigurationError, match="'Base URL' of connection 'seedance_default'") as caught:
             read(Typed(host=host))
-        assert "such as https://seedance2-pro.com" in str(caught.value)
+        assert defaults.DEFAULT_BASE_URL in str(caught.value)
         str(caught.value).encode()
 
     @pytest.mark.parametrize("scheme", ["ftp", "file", "ws", "socks5"])
     def test_of_another_scheme_is_refused(self, scheme: str) -> None:
-        with pytest.raises(SeedanceConfigurationError, match=f"has the scheme '{scheme}': use https"):
+        with pytest.raises(SeedanceConfigurationError, match=f"'{scheme}'.*https"):
             read(Typed(host=f"{scheme}://kinovi.ai"))
 
     @pytest.mark.parametrize("port", [-1, 65536, 10**9])
@@ -192,10 +206,20 @@ class TestBaseUrl:
             f"https://user:{KEY}/x@kinovi.ai",
             f"ftp://user:{KEY}@kinovi.ai",
             f"http://kinovi.ai\\@{KEY}@evil.example",
+            f"https://kinovi.ai?key={KEY}",
+            f"https://kinovi.ai/api/v1?{KEY}",
+            f"kinovi.ai?api_key={KEY}&x=a@b",
+            f"https://kinovi.ai#{KEY}",
+            f"https://kinovi.ai/api/v1#?{KEY}",
+            f"https://kinovi.ai:port?{KEY}",
+            f"ftp://kinovi.ai?{KEY}",
+            f"http://kinovi.ai?{KEY}",
+            f"https://[::1?{KEY}",
+            f"https://user:{KEY}@kinovi.ai?{KEY}#{KEY}",
         ],
         ids=lambda host: ascii(host.replace(KEY, "KEY")),
     )
-    def test_with_credentials_is_refused_without_showing_them(self, host: str) -> None:
+    def test_with_a_key_in_it_is_refused_without_showing_it(self, host: str) -> None:
         with pytest.raises(SeedanceConfigurationError) as caught:
             read(Typed(host=host))
         assert KEY not in str(caught.value)
@@ -242,14 +266,24 @@ class TestBaseUrl:
 
 class TestKey:
     @pytest.mark.parametrize(
-        "typed", [KEY, f" {KEY}\n", f"Bearer {KEY}", f"Bearer  {KEY} "], ids=lambda text: repr(text[:8])
+        "typed",
+        [
+            KEY,
+            f" {KEY}\n",
+            f"Bearer {KEY}",
+            f"Bearer  {KEY} ",
+            f"bearer {KEY}",
+            f"BEARER {KEY}",
+            f" bearer {KEY}\n",
+        ],
+        ids=lambda text: repr(text[:8]),
     )
     def test_is_trimmed(self, typed: str) -> None:
         assert read(Typed(password=typed)).api_key == KEY
 
-    @pytest.mark.parametrize("typed", [None, "", "  ", "\n"], ids=repr)
+    @pytest.mark.parametrize("typed", [None, "", "  ", "\n", "Bearer", "bearer "], ids=repr)
     def test_missing_says_where_to_put_it(self, typed: str | None) -> None:
-        with pytest.raises(SeedanceAuthenticationError, match="has no API key: put it into the password"):
+        with pytest.raises(SeedanceAuthenticationError, match="'API key'"):
             read(Typed(password=typed))
 
     @pytest.mark.parametrize(
@@ -260,13 +294,13 @@ class TestKey:
             f"{KEY}\x00",
             f"{KEY}\r\nX-Evil: 1",
             f"{KEY}é",
-            f"bearer {KEY}",
+            f"bearer {KEY} {KEY}",
             f"{KEY}\ud800",
         ],
-        ids=["two-lines", "two-words", "nul", "header", "not-ascii", "lower-case-bearer", "surrogate"],
+        ids=["two-lines", "two-words", "nul", "header", "not-ascii", "bearer-and-two-words", "surrogate"],
     )
     def test_that_no_header_can_carry_is_refused_without_showing_it(self, typed: str) -> None:
-        with pytest.raises(SeedanceAuthenticationError, match="is not an API key") as caught:
+        with pytest.raises(SeedanceAuthenticationError, match="'API key'") as caught:
             read(Typed(password=typed))
         assert KEY not in str(caught.value)
 
@@ -288,14 +322,14 @@ class TestKey:
             assert key.isprintable()
             assert key.strip() == key != ""
             assert " " not in key
-        assert refusal is None or "password" in refusal
+        assert refusal is None or "'API key'" in refusal
 
 
 class TestExtra:
     def test_may_be_empty(self) -> None:
         settings = read()
-        assert settings.connect_timeout == policy.DEFAULT_CONNECT_TIMEOUT
-        assert settings.read_timeout == policy.DEFAULT_READ_TIMEOUT
+        assert settings.connect_timeout == defaults.DEFAULT_CONNECT_TIMEOUT
+        assert settings.read_timeout == defaults.DEFAULT_READ_TIMEOUT
         assert settings.submit_policy is SubmitPolicy.VENDOR
         assert settings.requests_per_minute is None
 
@@ -308,13 +342,14 @@ class TestExtra:
         assert settings.requests_per_minute == 100.0
 
     @pytest.mark.parametrize("name", ["connect_timeout", "read_timeout", "requests_per_minute"])
-    @pytest.mark.parametrize("value", ["soon", 0, "0", -1, True, "nan", "inf", float("inf"), [], {}, " "], ids=repr)
+    @pytest.mark.parametrize(
+        "value", ["soon", 0, "0", -1, True, "nan", "inf", float("inf"), 10**10, "1e300", [], {}, " "], ids=repr
+    )
     def test_with_a_bad_number_names_the_field_the_value_and_the_fix(self, name: str, value: Any) -> None:
         with pytest.raises(SeedanceConfigurationError) as caught:
             read(**{name: value})
         text = str(caught.value)
         assert f"{name} in the extra of connection 'seedance_default' is {value!r}" in text
-        assert "give a number above 0" in text
 
     @pytest.mark.parametrize("name", ["connect_timeout", "read_timeout", "requests_per_minute", "submit_policy"])
     @pytest.mark.parametrize("value", [None, ""], ids=repr)
@@ -327,7 +362,7 @@ class TestExtra:
             read(submit_policy=value)
         text = str(caught.value)
         assert f"submit_policy in the extra of connection 'seedance_default' is {value!r}" in text
-        assert "say 'vendor' or 'safe'" in text
+        assert "'vendor' or 'safe'" in text
 
     @pytest.mark.parametrize("value", ["maybe", 2, [], {}, "yes"], ids=repr)
     def test_with_a_bad_switch_names_the_field_the_value_and_the_fix(self, value: Any) -> None:
@@ -335,12 +370,55 @@ class TestExtra:
             read(allow_insecure_http=value)
         text = str(caught.value)
         assert f"allow_insecure_http in the extra of connection 'seedance_default' is {value!r}" in text
-        assert "say true or false" in text
+        assert "true or false" in text
 
-    @pytest.mark.parametrize("extra", [None, [], "safe", 5, True], ids=repr)
-    def test_that_is_no_object_says_so(self, extra: Any) -> None:
-        with pytest.raises(SeedanceConfigurationError, match=r"extra of connection .* is not a JSON object"):
-            SeedanceSettings.from_connection("seedance_default", Typed(), extra)
+    @pytest.mark.parametrize("name", ["connect_timeout", "read_timeout"])
+    def test_takes_no_timeout_that_a_clock_on_the_way_cannot_hold(self, name: str) -> None:
+        assert getattr(read(**{name: defaults.MAX_TIMEOUT}), name) == defaults.MAX_TIMEOUT
+        with pytest.raises(SeedanceConfigurationError, match=f"{name}.* 3,600"):
+            read(**{name: 9999999999})
+
+    @pytest.mark.parametrize("extra", [None, "", "  ", "\n", "{}", " {} "], ids=repr)
+    def test_may_be_empty_in_any_way(self, extra: str | None) -> None:
+        assert read(Typed(extra=extra)) == read()
+
+    @pytest.mark.parametrize(
+        "extra",
+        [
+            "null",
+            "[]",
+            '"safe"',
+            "5",
+            "true",
+            "safe",
+            "{",
+            '{"submit_policy": "safe"',
+            "{'submit_policy': 'safe'}",
+            '{"submit_policy": "safe",}',
+            "submit_policy: safe",
+            "[" * 100_000,
+            "\ud800",
+        ],
+        ids=lambda extra: ascii(extra)[:30],
+    )
+    def test_that_is_no_object_is_an_error_and_never_a_default(self, extra: str) -> None:
+        """It may have said ``safe``."""
+        with pytest.raises(SeedanceConfigurationError, match="extra of connection 'seedance_default'"):
+            read(Typed(extra=extra))
+
+    def test_that_cannot_be_read_is_not_shown(self) -> None:
+        with pytest.raises(SeedanceConfigurationError) as caught:
+            read(Typed(extra=f"{{'key': '{KEY}'}}"))
+        assert KEY not in str(caught.value)
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+    @given(st.text() | st.text(alphabet='{}[]":,safe 1'))
+    def test_of_any_text_gives_settings_or_an_error_of_ours(self, extra: str) -> None:
+        try:
+            read(Typed(extra=extra))
+        except SeedanceConfigurationError:
+            return
+        assert not extra.strip() or isinstance(json.loads(extra), dict)
 
     @given(
         st.fixed_dictionaries(
@@ -356,13 +434,48 @@ class TestExtra:
             settings = read(**extra)
         except SeedanceError:
             return
-        assert settings.connect_timeout > 0
-        assert settings.read_timeout > 0
+        assert 0 < settings.connect_timeout <= defaults.MAX_TIMEOUT
+        assert 0 < settings.read_timeout <= defaults.MAX_TIMEOUT
+        assert (settings.submit_policy is SubmitPolicy.SAFE) == (extra.get("submit_policy") == "safe")
+
+
+class TestLookup:
+    """On a worker and in the triggerer: the same settings, and the key masked from then on."""
+
+    @pytest.fixture
+    def masked(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_SEEDANCE_DEFAULT", json.dumps({"conn_type": "seedance", "password": f" bearer {KEY}\n"})
+        )
+        texts: list[str] = []
+
+        async def amask_secret(text: str) -> None:
+            texts.append(text)
+
+        monkeypatch.setattr(connection, "mask_secret", texts.append)
+        monkeypatch.setattr(connection, "amask_secret", connection.amask_secret and amask_secret)
+        return texts
+
+    def test_on_a_worker(self, masked: list[str]) -> None:
+        assert connection.read_settings("seedance_default").api_key == KEY
+        assert KEY in masked
+
+    def test_in_the_triggerer(self, masked: list[str]) -> None:
+        assert asyncio.run(connection.read_settings_async("seedance_default")).api_key == KEY
+        assert KEY in masked
+
+    def test_gives_the_same_on_both(self, masked: list[str]) -> None:
+        on_a_worker = connection.read_settings("seedance_default")
+        assert asyncio.run(connection.read_settings_async("seedance_default")) == on_a_worker
+
+
+@pytest.mark.parametrize("host", ["[::1]", "%5B%3A%3A1%5D"])
+def test_a_connection_uri_of_airflow_may_name_an_ipv6_address(host: str) -> None:
+    settings = SeedanceSettings.from_connection("x", Connection(conn_id="x", uri=f"seedance://:{KEY}@{host}:8765"))
+    assert (settings.base_url, settings.api_key) == ("http://[::1]:8765/api/v1", KEY)
 
 
 def test_a_connection_that_cannot_be_used_fails_the_task_at_once() -> None:
-    from airflow.providers.common.compat.sdk import AirflowFailException
-
     for typed in (Typed(host="ftp://a"), Typed(password=None)):
         with pytest.raises(AirflowFailException):
             read(typed)

@@ -25,7 +25,7 @@ from seedance_provider.exceptions import (
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
-from tests.unit.support import FakeTaskInstance, fire, hurry
+from tests.support.airflow import FakeTaskInstance, fire, hurry
 
 if TYPE_CHECKING:
     from seedance_provider.testing import Emulator

@@ -24,7 +24,7 @@ from seedance_provider.exceptions import (
 )
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.uploads import Media, SizedReader, replace_media
-from tests.unit.support import TaskLog, hurry
+from tests.support.airflow import TaskLog, hurry
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from seedance_provider.events import TaskEvent, error_to_json
 from seedance_provider.exceptions import SeedanceError, SeedanceTaskFailedError
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.waiting import Paused, Wait, finish, goes_on, outcome
-from tests.unit.support import FakeTaskInstance, TaskLog
+from tests.support.airflow import FakeTaskInstance, TaskLog
 
 if TYPE_CHECKING:
     from seedance_provider.testing import Emulator

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from seedance_provider.hooks.seedance import SeedanceHook
-from tests.unit.support import TaskLog, hurry
+from tests.support.airflow import TaskLog, hurry
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,7 @@ from seedance_provider.hooks.seedance import SeedanceHook
 
 if TYPE_CHECKING:
     from seedance_provider.testing import Emulator
-    from tests.unit.support import TaskLog
+    from tests.support.airflow import TaskLog
 
 FOX = {"prompt": "a fox", "duration": 5}
 

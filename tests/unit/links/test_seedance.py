@@ -10,7 +10,7 @@ import pytest
 from seedance_provider.links.seedance import SeedanceVideoLink
 from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
-from tests.unit.support import FakeTaskInstance, make_sensor, run_dag
+from tests.support.airflow import FakeTaskInstance, make_sensor, run_dag
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ import pytest
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
 from seedance_provider.triggers.seedance import SeedanceTaskTrigger
-from tests.unit.support import TaskLog, hurry
+from tests.support.airflow import TaskLog, hurry
 
 
 @pytest.fixture(autouse=True)

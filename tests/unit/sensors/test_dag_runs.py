@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from seedance_provider.testing import Emulator
-from tests.unit.support import MODES, DagOutcome, hurry, run_dag
+from tests.support.airflow import MODES, DagOutcome, hurry, run_dag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,11 +23,11 @@ from seedance_provider.exceptions import (
 )
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
-from tests.unit.support import MODES, FakeTaskInstance, fire, make_sensor, run_sensor
+from tests.support.airflow import MODES, FakeTaskInstance, fire, make_sensor, run_sensor
 
 if TYPE_CHECKING:
     from seedance_provider.testing import Emulator
-    from tests.unit.support import TaskLog
+    from tests.support.airflow import TaskLog
 
 in_every_mode = pytest.mark.parametrize("mode", MODES)
 SOON = {"poll_interval": 0.05}

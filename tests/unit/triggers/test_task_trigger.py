@@ -22,7 +22,7 @@ from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.transport import aio
 from seedance_provider.triggers.seedance import SeedanceTaskTrigger
 from seedance_provider.waiting import outcome
-from tests.unit.support import TaskLog, fire, hurry
+from tests.support.airflow import TaskLog, fire, hurry
 
 if TYPE_CHECKING:
     from seedance_provider.testing import Emulator
