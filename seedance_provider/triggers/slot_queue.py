@@ -128,6 +128,8 @@ class SlotQueue:
         """A guess found a slot that was freed elsewhere: there may be more, for the next to try at once."""
         self._guesses = 0
         self._guessing_for = None
+        if self._limit is not None and len(self._watched) > self._limit:
+            self._limit = None  # it was raised; the next refusal will say to what
         if not self._is_known_full:
             self._guess()
 
