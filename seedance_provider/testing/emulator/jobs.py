@@ -79,7 +79,7 @@ class Jobs:
             if isinstance(rule.fault, TaskFault):
                 rule.fault.apply(task)
             else:
-                task.rules.append(rule)
+                state.rules_of(task.task_id).append(rule)
         scripted = script.take(state.rules, "createTask", "task", call.facts)
         if isinstance(scripted, TaskFault):
             scripted.apply(task)
@@ -135,7 +135,9 @@ class Jobs:
         view = view_of(task, state.clock())
         facts = call.facts
         facts |= {"status": view.status, "shown": view.status}
-        taken = [script.take(rules, "recordInfo", "record", facts) for rules in (task.rules, state.rules)]
+        taken = [
+            script.take(rules, "recordInfo", "record", facts) for rules in (state.rules_of(task.task_id), state.rules)
+        ]
         distortions = [fault for fault in taken if isinstance(fault, RecordFault)]
         for fault in distortions:
             facts["fault"] = fault.name

@@ -16,7 +16,6 @@ from seedance_provider.testing.emulator.prices import number
 
 if TYPE_CHECKING:
     from seedance_provider.testing.emulator.rules import Order
-    from seedance_provider.testing.emulator.script import Rule
 
 KeyState = Literal["active", "inactive", "expired", "no_access"]
 KEY_STATES: tuple[KeyState, ...] = ("active", "inactive", "expired", "no_access")
@@ -77,7 +76,6 @@ class Task:
     settlement: float  # seconds between success and the settled amount
     callback: str | None = None
     webhook_copies: int = 1
-    rules: list[Rule] = field(default_factory=list)  # faults of its answers
 
     @property
     def created_ms(self) -> int:

@@ -53,7 +53,7 @@ async def _answer(state: State, call: Call, handler: Handler) -> web.StreamRespo
             return json_reply(body, refusal.status)
 
     task = state.ledger.tasks.get(call.facts.get("taskId", ""))
-    fault = task and take(task.rules, call.endpoint, "reply", call.facts)
+    fault = task and take(state.rules_of(task.task_id), call.endpoint, "reply", call.facts)
     fault = fault or take(state.rules, call.endpoint, "reply", call.facts)
     if not isinstance(fault, ReplyFault):
         return carry_out()

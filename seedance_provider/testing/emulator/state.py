@@ -61,6 +61,7 @@ class State:
     def _clear(self) -> None:
         self.ledger = Ledger(self._initial_accounts, self.clock)
         self.rules: list[script.Rule] = []
+        self._task_rules: dict[str, list[script.Rule]] = {}
         self.uploads: dict[str, Upload] = {}
         self._prompts_seen: set[str] = set()
         self.log.clear()
@@ -78,6 +79,10 @@ class State:
         """Append one rule or a list of rules; all or none (ValueError)."""
         self.rules.extend([script.parse(rule) for rule in (wanted if isinstance(wanted, list) else [wanted])])
         return {"faults": len(self.rules)}
+
+    def rules_of(self, task_id: str) -> list[script.Rule]:
+        """The faults of one task's answers."""
+        return self._task_rules.setdefault(task_id, [])
 
     def clear_faults(self) -> dict[str, Any]:
         """Forget the script; directives of tasks that exist stay with them."""
