@@ -123,13 +123,12 @@ def _read_task_id(reply: Reply) -> str:
     payload = load_json(reply.body)
     members: Mapping[str, Any] = unwrap(payload) if isinstance(payload, dict) else {}
     task_id = task_id_or_none(members.get("taskId"))
+    if task_id is None:
+        found = {task_id_or_none(found.decode("utf-8", "replace")) for found in _TASK_ID_IN_BYTES.findall(reply.body)}
+        task_id = found.pop() if len(found) == 1 else None
     # An id that arrived is the answer, however the connection or the status went wrong: the task exists.
     if task_id is not None and not 300 <= reply.status < 500:
         return task_id
-    if payload is None and 200 <= reply.status < 300 and (found := _TASK_ID_IN_BYTES.search(reply.body)):
-        task_id = task_id_or_none(found[1].decode("utf-8", "replace"))
-        if task_id is not None:
-            return task_id
     if 200 <= reply.status < 300 and not (isinstance(payload, dict) and errors.envelope_status(payload)):
         raise SeedanceSubmitUncertainError(
             f"createTask answered HTTP {reply.status} without a usable taskId ({errors.excerpt(reply)}), so a video "
