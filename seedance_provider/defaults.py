@@ -86,3 +86,17 @@ DEFAULT_SLOT_POLL_INTERVAL = 30.0
 
 UPLOAD_REUSE_SECONDS = 20 * 3600.0
 """For how long an upload is used again. The vendor deletes uploads after 24 hours (contract 6)."""
+
+# The ledger.
+
+INTENT_SECONDS = 600.0
+"""For how long the createTask of another task, asked for by the same idempotency key, may still be under way: three
+attempts with the default timeouts, connections and pauses take less than half of that."""
+LEDGER_POLL_INTERVAL = 5.0
+LEDGER_POLL_INTERVAL_MAX = 60.0
+"""Seconds between two lists by a task that waits for the outcome of another's createTask."""
+BUDGET_SECONDS = 30.0
+"""For how long a task competes for the last credits of a budget."""
+BUDGET_SETTLES_SECONDS = 10.0
+"""Age of a reservation that counts for good: a younger one may be given back at once, by one of many that asked for the
+same credits."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -129,7 +129,7 @@ def error_from_json(payload: Mapping[str, Any], read_record: Callable[[Any], Fai
     return error
 
 
-_DECIMALS = frozenset({"required", "available", "limit_credits", "spent"})
+_DECIMALS = frozenset({"required", "available", "low", "high", "limit_credits", "spent"})
 
 
 def _plain(value: Any) -> Any:
@@ -189,6 +189,49 @@ def invalid_inputs(task_id: str, problems: Sequence[Problem], described: str) ->
         "decide",
         errors=[{"path": problem.path, "message": problem.message} for problem in problems],
     )
+
+
+class CreditRange(NamedTuple):
+    """Credits from ``low`` to ``high``."""
+
+    low: Decimal
+    high: Decimal
+
+
+class SeedanceBudgetExceededError(SeedanceError, AirflowFailException):
+    """The task would cost more than a ceiling allows, or its price is not known; no request was sent.
+
+    :param estimate: What it would cost, anything with ``low`` and ``high``; None if that is not known.
+    :param limit: The ceiling in credits.
+    :param spent: What others have used of it, charged or reserved. Default 0.
+    """
+
+    charged = "no"
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        estimate: Any = None,
+        limit: Decimal | None = None,
+        spent: Decimal = Decimal(0),
+        **details: Any,
+    ) -> None:
+        super().__init__(text, **details)
+        self.low: Decimal | None = None if estimate is None else estimate.low
+        self.high: Decimal | None = None if estimate is None else estimate.high
+        self.limit_credits = limit  # "limit" counts slots in another class
+        self.spent = spent
+
+    @property
+    def estimate(self) -> CreditRange | None:
+        """What the task would cost; None if that is not known."""
+        return None if self.low is None or self.high is None else CreditRange(self.low, self.high)
+
+    @property
+    def limit(self) -> Decimal | None:
+        """The ceiling in credits."""
+        return self.limit_credits
 
 
 class SeedanceAuthenticationError(SeedanceError, AirflowFailException):

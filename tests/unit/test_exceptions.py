@@ -50,6 +50,15 @@ TABLE = {
     "SeedanceInvalidRequestError": Row(
         FAILS_AT_ONCE, "no", details={"errors": [{"path": "duration", "message": "No"}]}
     ),
+    "SeedanceBudgetExceededError": Row(
+        FAILS_AT_ONCE,
+        "no",
+        details={
+            "estimate": exceptions.CreditRange(Decimal(90), Decimal("120.5")),
+            "limit": Decimal(1000),
+            "spent": Decimal(900),
+        },
+    ),
     "SeedanceAuthenticationError": Row(FAILS_AT_ONCE, "no", denial=True),
     "SeedanceInsufficientCreditsError": Row(
         FAILS_AT_ONCE, "no", details={"required": Decimal("142.57"), "available": Decimal("99.80000000000001")}
