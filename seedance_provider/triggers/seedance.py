@@ -107,7 +107,7 @@ class SeedanceTaskTrigger(SeedanceTrigger):
         )
         try:
             async with shared.channel as channel:
-                with shared.slots.watching(self.seedance_task_id):
+                with shared.slots.watching(self.seedance_task_id, self.started_at):
                     record = await channel.drive(
                         flows.wait(watch, poll_first=False), deadline=self.deadline, log=self.log
                     )

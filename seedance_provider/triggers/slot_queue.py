@@ -53,6 +53,7 @@ class SlotQueue:
         self._watched: Counter[str] = Counter()
         self._limit: int | None = None
         self._guesses = 0
+        self._guessed_at = 0.0
         self._guessing_for: float | None = None
         """Who was woken by the last guess, by since when it waits; until it is known whether the guess was right."""
 
@@ -64,10 +65,15 @@ class SlotQueue:
         return bool(self._waiters)
 
     @contextmanager
-    def watching(self, seedance_task_id: str) -> Iterator[None]:
-        """Count a running video of this connection that is waited for here: it holds a slot, whose end will be told."""
+    def watching(self, seedance_task_id: str, started_at: float) -> Iterator[None]:
+        """Count a running video of this connection that is waited for here: it holds a slot, whose end will be told.
+
+        :param seedance_task_id: The task's id.
+        :param started_at: When waiting for it began, epoch seconds.
+        """
         self._watched[seedance_task_id] += 1
-        if self._watched[seedance_task_id] == 1 and self._guessing_for is not None:
+        is_new = self._watched[seedance_task_id] == 1 and started_at >= self._guessed_at
+        if is_new and self._guessing_for is not None:
             self._guessed_right()
         try:
             yield
@@ -135,6 +141,7 @@ class SlotQueue:
 
     def _guess(self) -> None:
         woken = self._wake()
+        self._guessed_at = self._clock()
         self._guessing_for = None if woken is None else woken.since
 
     def _wake(self) -> _Waiter | None:

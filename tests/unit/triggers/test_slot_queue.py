@@ -307,7 +307,7 @@ def test_an_end_starts_the_guesses_afresh() -> None:
 def test_while_all_slots_are_known_to_be_in_use_a_guess_is_rare_but_never_never() -> None:
     async def test(queue: SlotQueue) -> None:
         waiters = Waiters(queue)
-        with queue.watching("task_1"), queue.watching("task_1"), queue.watching("task_2"):
+        with queue.watching("task_1", now()), queue.watching("task_1", now()), queue.watching("task_2", now()):
             await waiters.add_many(1, poll_interval=30, limit=2)
             await asyncio.sleep(239)
             assert waiters.woken == []
@@ -320,8 +320,8 @@ def test_while_all_slots_are_known_to_be_in_use_a_guess_is_rare_but_never_never(
 def test_once_an_end_is_told_the_next_guess_is_soon_again() -> None:
     async def test(queue: SlotQueue) -> None:
         waiters = Waiters(queue)
-        with queue.watching("task_1"):
-            with queue.watching("task_2"):
+        with queue.watching("task_1", now()):
+            with queue.watching("task_2", now()):
                 await waiters.add_many(2, poll_interval=30, limit=2)
             queue.release()
             await asyncio.sleep(1)
@@ -373,7 +373,7 @@ def test_a_right_guess_lets_the_next_guess_at_once() -> None:
             await asyncio.sleep(31)
             assert waiters.woken == ["0"]
             for number in range(2):
-                running.enter_context(queue.watching(f"task_{number}"))  # what the last guess created
+                running.enter_context(queue.watching(f"task_{number}", now()))  # what the last guess created
                 await turns()
             assert waiters.woken == ["0", "1", "2"]
 
@@ -387,7 +387,7 @@ def test_a_wrong_guess_ends_the_row_of_guesses() -> None:
         await asyncio.sleep(31)
         assert waiters.woken == ["0"]
         await waiters.add("0, refused again", since=0.0, poll_interval=30)
-        with queue.watching("task_of_somebody_else"):
+        with queue.watching("task_of_somebody_else", now()):
             await turns()
             assert waiters.woken == ["0"]
         await waiters.end()
@@ -398,12 +398,40 @@ def test_a_wrong_guess_ends_the_row_of_guesses() -> None:
 def test_a_video_that_was_watched_before_says_nothing_of_a_guess() -> None:
     async def test(queue: SlotQueue) -> None:
         waiters = Waiters(queue)
-        with queue.watching("task_1"):
+        with queue.watching("task_1", now()):
             await waiters.add_many(2, poll_interval=30)
             await asyncio.sleep(31)
-            with queue.watching("task_1"):  # by a second sensor
+            with queue.watching("task_1", now()):  # by a second sensor
                 await turns()
                 assert waiters.woken == ["0"]
+        await waiters.end()
+
+    in_a_loop(test)
+
+
+def test_videos_that_were_created_before_the_guess_say_nothing_of_it() -> None:
+    async def test(queue: SlotQueue) -> None:
+        waiters, started = Waiters(queue), now()
+        await waiters.add_many(10, poll_interval=30)
+        await asyncio.sleep(31)
+        assert waiters.woken == ["0"]
+        with ExitStack() as running:
+            for number in range(5):  # triggers that another triggerer has lost
+                running.enter_context(queue.watching(f"task_{number}", started))
+                await turns()
+        assert waiters.woken == ["0"]
+        await waiters.end()
+
+    in_a_loop(test)
+
+
+def test_a_watch_that_begins_wakes_nobody_without_a_guess() -> None:
+    async def test(queue: SlotQueue) -> None:
+        waiters = Waiters(queue)
+        await waiters.add_many(2)
+        with queue.watching("task_1", now()):
+            await turns()
+        assert waiters.woken == []
         await waiters.end()
 
     in_a_loop(test)
@@ -414,7 +442,7 @@ def test_a_right_guess_wakes_nobody_once_all_slots_are_in_use() -> None:
         waiters = Waiters(queue)
         await waiters.add_many(2, poll_interval=30, limit=1)
         await asyncio.sleep(31)
-        with queue.watching("task_0"):
+        with queue.watching("task_0", now()):
             await asyncio.sleep(1)
             assert waiters.woken == ["0"]
         await waiters.end()
@@ -426,12 +454,12 @@ def test_a_guess_beyond_the_limit_shows_that_it_was_raised() -> None:
     async def test(queue: SlotQueue) -> None:
         waiters = Waiters(queue)
         with ExitStack() as running:
-            running.enter_context(queue.watching("task_a"))
+            running.enter_context(queue.watching("task_a", now()))
             await waiters.add_many(5, poll_interval=30, limit=1)
             await asyncio.sleep(241)
             assert waiters.woken == ["0"]
             for number in range(3):
-                running.enter_context(queue.watching(f"task_{number}"))
+                running.enter_context(queue.watching(f"task_{number}", now()))
                 await turns()
             assert waiters.woken == ["0", "1", "2", "3"], "until a refusal names the new limit"
             await waiters.add("3, refused again", since=3.0, poll_interval=30, limit=4)
