@@ -236,7 +236,7 @@ class Watch:
     _problem: SeedanceError | None = field(default=None, init=False)
     _denials: int = field(default=0, init=False)
     _denied_since: float = field(default=0.0, init=False)
-    _missing_since: float | None = field(default=None, init=False)
+    _without_output: tuple[TaskRecord, float] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._call = calls.get_task(self.seedance_task_id)
@@ -245,7 +245,7 @@ class Watch:
     @property
     def in_grace(self) -> bool:
         """Whether the last answer is one that a later poll may take back."""
-        return self._denials > 0 or self._missing_since is not None
+        return self._denials > 0 or self._without_output is not None
 
     def next_poll(self) -> float:
         """Seconds until the next poll of a running task."""
@@ -273,7 +273,7 @@ class Watch:
             _log_status(self.log, self.seedance_task_id, word, self.clock() - self.started_at)
             self.last_status = word
         if not status.is_terminal:
-            self._missing_since = None
+            self._without_output = None
             self.pause = self.next_poll()
             return None
         record = parse_task(members, seedance_task_id=self.seedance_task_id)
@@ -282,11 +282,11 @@ class Watch:
         if record.outputs:
             return record
         now = self.clock()
-        if self._missing_since is None:
-            self._missing_since = now
+        since = now if self._without_output is None else self._without_output[1]
+        self._without_output = record, since
         # At the deadline too: it is not a task that still runs.
-        if now >= min(self._missing_since + defaults.OUTPUT_GRACE, self.deadline):
-            raise _output_missing(record, now - self._missing_since)
+        if now >= min(since + defaults.OUTPUT_GRACE, self.deadline):
+            raise self.timed_out()
         self.pause = defaults.OUTPUT_GRACE_INTERVAL
         return None
 
@@ -307,7 +307,8 @@ class Watch:
             raise error
         self._failures += 1
         self._problem = error
-        self.pause = max(schedule.backoff(self._failures, self.jitter()), _asked_to_wait(error), self.next_poll())
+        due = self.next_poll() if self._without_output is None else defaults.OUTPUT_GRACE_INTERVAL
+        self.pause = max(schedule.backoff(self._failures, self.jitter()), _asked_to_wait(error), due)
         self.log.warning(
             "Polling task %s failed; retrying in %.0f s (the task is unaffected): %s",
             self.seedance_task_id,
@@ -325,8 +326,11 @@ class Watch:
         if self._denials >= defaults.DENIALS and now - self._denied_since >= defaults.DENIAL_SECONDS:
             raise error
 
-    def timed_out(self) -> SeedanceTaskTimeoutError:
+    def timed_out(self) -> SeedanceError:
         """The error of a deadline that passed."""
+        if self._without_output is not None:
+            record, since = self._without_output
+            return _output_missing(record, self.clock() - since)
         state = f"it was still {self.last_status!r}" if self.last_status else "no answer named a status"
         if self._problem is not None:
             state = f"the last poll failed: {self._problem}"

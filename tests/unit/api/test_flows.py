@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from seedance_provider import exceptions
-from seedance_provider.api import calls, flows, policy
-from seedance_provider.api.models import TaskStatus
-from seedance_provider.api.policy import SubmitPolicy
-from tests.unit.api.play import Clock, play, reply
+from seedance_provider import defaults, exceptions
+from seedance_provider.api import calls, catalog, flows, schedule
+from seedance_provider.api.messages import Flow, Put, Reply, Request, Send, Sleep
+from seedance_provider.api.records import TaskRecord, TaskStatus
+from seedance_provider.config import SubmitPolicy
+from tests.support.play import Clock, Play, no_jitter, play, reply
 
 LOG = logging.getLogger("tests.flows")
 TASK = "task_k3v9q2m8x4b7n1c6z0l5j2h8"
 VIDEO = "https://static.example.com/videos/a.mp4"
+PAGE = "<!DOCTYPE html><html><title>Attention Required! | Cloudflare</title></html>"
 
 CREATED = reply(200, {"taskId": TASK})
 WAITING = reply(200, {"taskId": TASK, "model": "seedance-20", "status": "waiting", "output": None, "error": None})
@@ -26,12 +34,15 @@ NO_OUTPUT = reply(200, {"taskId": TASK, "status": "success", "creditsUsed": 200,
 FAILED = reply(200, {"taskId": TASK, "status": "fail", "error": {"code": "1001", "message": "The input was refused"}})
 UNKNOWN_WORD = reply(200, {"taskId": TASK, "status": "upscaling"})
 NO_STATUS = reply(200, {"taskId": TASK, "model": "seedance-20"})
+OF_ANOTHER_TASK = reply(200, {"taskId": "task_other", "status": "success", "output": ["https://a.example/other.mp4"]})
 
 SERVER_ERROR = reply(500, {"message": "Internal error"})
 BAD_GATEWAY = reply(502, "<html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>")
-HTML_FORBIDDEN = reply(403, "<!DOCTYPE html><html><title>Attention Required! | Cloudflare</title></html>")
+HTML_FORBIDDEN = reply(403, PAGE)
 UNAUTHORIZED = reply(401, {"message": "Invalid API Key"})
+FORBIDDEN = reply(403, {"message": "Access denied"})
 NOT_FOUND = reply(404, {"message": "Task not found"})
+NO_CREDITS = reply(402, {"message": "Insufficient credits", "required": 200, "available": 10})
 FULL = reply(429, {"message": "Concurrency limit reached (5).", "limit": 5, "current": 5})
 
 
@@ -48,27 +59,61 @@ def _captures_every_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="tests.flows")
 
 
-@pytest.fixture
-def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every random number is the middle one, at which jitter changes nothing."""
-    monkeypatch.setattr(flows.random, "random", lambda: 0.5)
+def lines(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == level]
 
 
-def submit(submit_policy: str = "vendor") -> flows.Flow[str]:
+@dataclass
+class Intent:
+    """Remembers what a submission tells it."""
+
+    told: list[int] = field(default_factory=list)
+
+    def __call__(self, unknown: int) -> None:
+        self.told.append(unknown)
+
+
+def submit(submit_policy: str = "vendor", *, jitter: Callable[[], float] = no_jitter, **options: Any) -> Flow[str]:
     call = calls.create_task("seedance-20", {"prompt": "A sunset over the ocean", "duration": 5})
-    return flows.submit(call, SubmitPolicy(submit_policy), LOG)
+    return flows.submit(call, SubmitPolicy(submit_policy), LOG, jitter=jitter, **options)
 
 
-def wait(clock: Clock, *, poll_interval: float | None = None, timeout: float = 1800, **options: Any) -> flows.Flow[Any]:
-    return flows.wait(
+def get(**options: Any) -> Flow[TaskRecord]:
+    return flows.get(TASK, LOG, jitter=no_jitter, **options)
+
+
+def watch(
+    clock: Clock,
+    *,
+    poll_interval: float | None = None,
+    timeout: float = 1800,
+    jitter: Callable[[], float] = no_jitter,
+    **options: Any,
+) -> flows.Watch:
+    return flows.Watch(
         TASK,
-        poll_interval=poll_interval,
+        poll_interval,
         started_at=clock.now,
         deadline=clock.now + timeout,
         clock=clock,
+        jitter=jitter,
         log=LOG,
         **options,
     )
+
+
+def wait(
+    replies: Iterable[Reply | Exception],
+    *,
+    poll_first: bool = True,
+    new_keys: Iterable[bool] = (),
+    clock: Clock | None = None,
+    **options: Any,
+) -> Play[TaskRecord]:
+    """Play a wait to its end."""
+    clock = clock or Clock()
+    flow = flows.wait(watch(clock, **options), poll_first=poll_first)
+    return play(flow, replies, clock=clock, new_keys=new_keys)
 
 
 class TestSubmit:
@@ -91,7 +136,7 @@ class TestSubmit:
             pytest.param(broke_off, id="reset-after-sending"),
         ],
     )
-    class TestOfUnknownFate:
+    class TestOfUnknownOutcome:
         def test_is_sent_three_times_under_the_vendor_policy(self, failure: Any) -> None:
             played = play(submit(), [failure(), failure(), CREATED])
 
@@ -102,18 +147,19 @@ class TestSubmit:
             played = play(submit(), [failure(), failure(), failure()])
 
             assert isinstance(played.error, (exceptions.SeedanceServerError, exceptions.SeedanceTransportError))
+            assert played.error.charged == "unknown"
             assert len(played.pauses) == 2, "no pause after the last attempt"
 
-        def test_says_before_each_resend_that_it_may_buy_a_second_video(
+        def test_warns_before_each_resend_and_names_the_policy_that_would_not(
             self, failure: Any, caplog: pytest.LogCaptureFixture
         ) -> None:
             play(submit(), [failure(), failure(), CREATED])
 
-            warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+            warnings = lines(caplog)
             assert len(warnings) == 2
-            assert all("second video" in text and "submit_policy='safe'" in text for text in warnings)
-            assert "attempt 2 of 3" in warnings[0]
-            assert "attempt 3 of 3" in warnings[1]
+            assert all("submit_policy='safe'" in text for text in warnings)
+            assert "2 of 3" in warnings[0]
+            assert "3 of 3" in warnings[1]
 
         def test_is_not_sent_again_under_the_safe_policy(self, failure: Any, caplog: pytest.LogCaptureFixture) -> None:
             cause = failure()
@@ -121,7 +167,7 @@ class TestSubmit:
 
             assert type(played.error) is exceptions.SeedanceSubmitUncertainError
             assert played.error.status_code == getattr(cause, "status", None)
-            assert "may or may not have been bought" in str(played.error)
+            assert played.error.charged == "unknown"
             assert isinstance(
                 played.error.__cause__, (exceptions.SeedanceServerError, exceptions.SeedanceTransportError)
             )
@@ -135,34 +181,28 @@ class TestSubmit:
         played = play(submit(submit_policy), [never_sent(), never_sent(), CREATED])
 
         assert played.result == TASK
-        assert len(caplog.records) == 2
-        assert all("nothing was bought" in record.getMessage() for record in caplog.records)
+        assert len(lines(caplog)) == 2
 
     @pytest.mark.parametrize("submit_policy", ["vendor", "safe"])
-    def test_that_never_left_thrice_is_a_transport_error_not_an_uncertain_one(self, submit_policy: str) -> None:
+    def test_that_never_left_thrice_is_a_transport_error_of_no_charge(self, submit_policy: str) -> None:
         played = play(submit(submit_policy), [never_sent(), never_sent(), never_sent()])
 
         assert type(played.error) is exceptions.SeedanceTransportError
         assert played.error.request_sent is False
+        assert played.error.charged == "no"
 
     def test_is_uncertain_under_the_safe_policy_when_a_later_attempt_got_through(self) -> None:
         played = play(submit("safe"), [never_sent(), broke_off()])
 
         assert type(played.error) is exceptions.SeedanceSubmitUncertainError
 
-    def test_waits_one_and_then_two_seconds_jittered_by_a_quarter(self) -> None:
-        for _ in range(200):
-            first, second = play(submit(), [SERVER_ERROR, SERVER_ERROR, CREATED]).pauses
-            assert 0.75 <= first <= 1.25
-            assert 1.5 <= second <= 2.5
+    def test_waits_one_and_then_two_seconds_spread_by_a_quarter(self) -> None:
+        def pauses(jitter: float) -> list[float]:
+            return play(submit(jitter=lambda: jitter), [SERVER_ERROR, SERVER_ERROR, CREATED]).pauses
 
-    def test_jitter_differs_from_one_time_to_the_next(self) -> None:
-        firsts = {play(submit(), [SERVER_ERROR, CREATED]).pauses[0] for _ in range(20)}
-        assert len(firsts) > 1
-
-    def test_pauses_belong_to_the_submit_so_that_no_one_gives_up_the_worker_in_them(self) -> None:
-        played = play(submit(), [SERVER_ERROR, SERVER_ERROR, CREATED])
-        assert all(sleep.brief for sleep in played.sleeps)
+        assert pauses(0) == [0.75, 1.5]
+        assert pauses(0.5) == [1, 2]
+        assert pauses(1) == [1.25, 2.5]
 
     @pytest.mark.parametrize("submit_policy", ["vendor", "safe"])
     @pytest.mark.parametrize(
@@ -170,7 +210,7 @@ class TestSubmit:
         [
             pytest.param(reply(400, {"message": "x"}), exceptions.SeedanceInvalidRequestError, id="400"),
             pytest.param(UNAUTHORIZED, exceptions.SeedanceAuthenticationError, id="401"),
-            pytest.param(reply(402, {"message": "x"}), exceptions.SeedanceInsufficientCreditsError, id="402"),
+            pytest.param(NO_CREDITS, exceptions.SeedanceInsufficientCreditsError, id="402"),
             pytest.param(reply(403, {"message": "x"}), exceptions.SeedancePermissionError, id="403"),
             pytest.param(HTML_FORBIDDEN, exceptions.SeedancePermissionError, id="403-page"),
             pytest.param(reply(404, {"message": "x"}), exceptions.SeedanceTaskNotFoundError, id="404"),
@@ -185,11 +225,12 @@ class TestSubmit:
         ],
     )
     def test_is_never_sent_again_after(
-        self, submit_policy: str, answer: calls.Reply, error: type[Exception], caplog: pytest.LogCaptureFixture
+        self, submit_policy: str, answer: Reply, error: type[exceptions.SeedanceError], caplog: pytest.LogCaptureFixture
     ) -> None:
         played = play(submit(submit_policy), [answer])
 
         assert type(played.error) is error
+        assert played.error.charged == ("unknown" if error is exceptions.SeedanceSubmitUncertainError else "no")
         assert len(played.steps) == 1
         assert not caplog.records
 
@@ -202,9 +243,169 @@ class TestSubmit:
         assert isinstance(played.error, exceptions.SeedanceError)
         assert played.error.status_code == code
 
-    def test_may_fail_in_another_way_on_the_second_attempt(self) -> None:
-        played = play(submit(), [SERVER_ERROR, reply(402, {"message": "x", "required": 200, "available": 10})])
-        assert type(played.error) is exceptions.SeedanceInsufficientCreditsError
+    @pytest.mark.parametrize("body", [b'{"taskId":"%s","mod', b'{"taskId":"%s"}<html>'])
+    @pytest.mark.parametrize("status", [200, 500])
+    def test_takes_the_id_of_an_answer_that_broke_off(self, status: int, body: bytes) -> None:
+        assert play(submit("safe"), [reply(status, body % TASK.encode())]).result == TASK
+
+
+KEPT_UNKNOWN = [
+    pytest.param(NO_CREDITS, exceptions.SeedanceInsufficientCreditsError, id="402"),
+    pytest.param(FULL, exceptions.SeedanceConcurrencyLimitError, id="429"),
+    pytest.param(UNAUTHORIZED, exceptions.SeedanceAuthenticationError, id="401"),
+    pytest.param(FORBIDDEN, exceptions.SeedancePermissionError, id="403"),
+    pytest.param(reply(400, {"message": "x"}), exceptions.SeedanceInvalidRequestError, id="400"),
+]
+
+
+class TestUnknownStaysUnknown:
+    """Once a createTask may have been accepted, no later answer says that nothing was charged."""
+
+    @pytest.mark.parametrize(("refusal", "error"), KEPT_UNKNOWN)
+    def test_when_a_resend_is_refused(self, refusal: Reply, error: type[exceptions.SeedanceError]) -> None:
+        intent = Intent()
+        played = play(submit(remember=intent), [SERVER_ERROR, refusal])
+
+        assert type(played.error) is error
+        assert played.error.charged == "unknown"
+        assert "SeedanceTaskSensor(seedance_task_id=" in str(played.error)
+        assert "Nothing was charged" not in str(played.error)
+        assert intent.told[-1] == 1
+
+    @pytest.mark.parametrize(("refusal", "error"), KEPT_UNKNOWN)
+    @pytest.mark.parametrize("submit_policy", ["vendor", "safe"])
+    def test_when_an_earlier_try_knows_of_one(
+        self, submit_policy: str, refusal: Reply, error: type[exceptions.SeedanceError]
+    ) -> None:
+        intent = Intent()
+        played = play(submit(submit_policy, unknown=1, remember=intent), [refusal])
+
+        assert type(played.error) is error
+        assert played.error.charged == "unknown"
+        assert intent.told == [2, 1]
+
+    def test_and_a_refusal_keeps_its_numbers(self) -> None:
+        error: Any = play(submit(), [SERVER_ERROR, NO_CREDITS]).error
+        assert (error.required, error.available, error.status_code) == (200, 10, 402)
+
+    def test_when_the_last_attempts_were_never_sent(self) -> None:
+        intent = Intent()
+        played = play(submit(remember=intent), [broke_off(), never_sent(), never_sent()])
+
+        assert type(played.error) is exceptions.SeedanceTransportError
+        assert played.error.request_sent is True
+        assert played.error.charged == "unknown"
+        assert intent.told == [1, 2, 1, 2, 1]
+
+    def test_and_is_told_before_each_request(self) -> None:
+        """Whatever dies during a request, its outcome was noted as unknown."""
+        intent = Intent()
+        flow = submit(remember=intent)
+        next(flow)
+        assert intent.told == [1]
+        flow.send(SERVER_ERROR)
+        assert intent.told == [1]
+        next(flow)
+        assert intent.told == [1, 2]
+
+    def test_so_that_nothing_is_sent_where_it_cannot_be_remembered(self) -> None:
+        def remember(unknown: int) -> None:
+            raise OSError(f"no place for {unknown}")
+
+        played = play(submit(remember=remember), [])
+        assert isinstance(played.error, OSError)
+
+    def test_and_three_are_the_most(self) -> None:
+        for unknown in range(defaults.MAX_UNKNOWN_OUTCOMES):
+            played = play(submit(unknown=unknown), [SERVER_ERROR] * (defaults.MAX_UNKNOWN_OUTCOMES - unknown))
+            assert type(played.error) is exceptions.SeedanceServerError
+
+    @pytest.mark.parametrize("submit_policy", ["vendor", "safe"])
+    @pytest.mark.parametrize("unknown", [3, 4, 100])
+    def test_so_that_a_fourth_is_not_sent(self, submit_policy: str, unknown: int) -> None:
+        intent = Intent()
+        played = play(submit(submit_policy, unknown=unknown, remember=intent), [])
+        assert type(played.error) is exceptions.SeedanceSubmitUncertainError
+        assert played.error.charged == "unknown"
+        assert str(unknown) in str(played.error)
+        assert not intent.told
+
+    ANSWERS = ("id", "unknown", "unsent", "refused", "no id")
+
+    def answer(self, name: str) -> Reply | Exception:
+        return {
+            "id": CREATED,
+            "unknown": SERVER_ERROR,
+            "unsent": never_sent(),
+            "refused": random.choice([NO_CREDITS, FULL, UNAUTHORIZED, HTML_FORBIDDEN]),
+            "no id": reply(200, {}),
+        }[name]
+
+    @staticmethod
+    def model(answers: list[str], unknown: int, safe: bool) -> tuple[int, str, int]:
+        """How many requests are sent, how it ends, and how many outcomes are unknown then."""
+        for sent, answer in enumerate(answers[: defaults.ATTEMPTS]):
+            if unknown >= 3:
+                return sent, "not sent" if sent == 0 else "unanswered", unknown
+            unknown += answer in ("unknown", "no id")
+            if answer in ("id", "refused", "no id"):
+                return sent + 1, answer, unknown
+            if answer == "unknown" and safe:
+                return sent + 1, "no id", unknown
+        return min(len(answers), defaults.ATTEMPTS), "unanswered", unknown
+
+    @given(
+        st.lists(st.sampled_from(ANSWERS), min_size=3, max_size=3),
+        st.integers(0, 4),
+        st.sampled_from(["vendor", "safe"]),
+    )
+    @example(["unknown", "refused", "id"], 0, "vendor")
+    @example(["unknown", "unknown", "unknown"], 0, "vendor")
+    @example(["unsent", "unsent", "unknown"], 2, "vendor")
+    def test_in_any_order_of_answers(self, answers: list[str], unknown: int, submit_policy: str) -> None:
+        sent, end, then_unknown = self.model(answers, unknown, submit_policy == "safe")
+        intent = Intent()
+        flow = submit(submit_policy, unknown=unknown, remember=intent)
+        played = play(flow, [self.answer(name) for name in answers[:sent]])
+
+        assert len(played.requests) == sent
+        if end == "id":
+            assert played.result == TASK
+            return
+        error = played.error
+        assert isinstance(error, exceptions.SeedanceError)
+        assert error.charged == ("unknown" if then_unknown else "no")
+        uncertain = type(error) is exceptions.SeedanceSubmitUncertainError
+        assert uncertain == (end in ("no id", "not sent"))
+        if intent.told:
+            assert intent.told[-1] == then_unknown
+
+    @given(st.lists(st.sampled_from(ANSWERS), min_size=12, max_size=12), st.sampled_from(["vendor", "safe"]))
+    def test_over_all_slot_rounds_and_retries_of_one_video(self, answers: list[str], submit_policy: str) -> None:
+        """Each try begins with what the former told: at most three of unknown outcome are ever sent."""
+        feed, of_unknown_outcome, unknown = iter(answers), 0, 0
+        for _ in range(4):
+            intent = Intent([unknown])
+            flow = submit(submit_policy, unknown=unknown, remember=intent)
+            error: exceptions.SeedanceError | None = None
+            try:
+                step = next(flow)
+                while True:
+                    if not isinstance(step, Send):
+                        step = next(flow)
+                        continue
+                    name = next(feed)
+                    of_unknown_outcome += name in ("unknown", "no id")
+                    answer = self.answer(name)
+                    step = flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
+            except StopIteration:
+                break
+            except exceptions.SeedanceError as caught:
+                error = caught
+            assert (error.charged == "no") == (of_unknown_outcome == 0)
+            unknown = intent.told[-1]
+            assert unknown == of_unknown_outcome
+        assert of_unknown_outcome <= defaults.MAX_UNKNOWN_OUTCOMES
 
 
 class TestGet:
@@ -217,12 +418,12 @@ class TestGet:
             pytest.param(UNKNOWN_WORD, TaskStatus.UNKNOWN, id="unknown"),
         ],
     )
-    def test_returns_the_record_whatever_its_status(self, answer: calls.Reply, status: TaskStatus) -> None:
-        played = play(flows.get(TASK, LOG), [answer])
+    def test_returns_the_record_whatever_its_status(self, answer: Reply, status: TaskStatus) -> None:
+        played = play(get(), [answer])
 
         assert played.result is not None
         assert played.result.status is status
-        assert played.requests == [calls.Request("GET", f"/jobs/recordInfo?taskId={TASK}")]
+        assert played.requests == [Request("GET", f"/jobs/recordInfo?taskId={TASK}")]
 
     @pytest.mark.parametrize(
         "failure",
@@ -234,82 +435,86 @@ class TestGet:
             pytest.param(lambda: reply(200, b'{"taskId":"task_'), id="200-cut"),
             pytest.param(lambda: reply(200, b""), id="200-empty"),
             pytest.param(lambda: reply(200, "<html>"), id="200-page"),
+            pytest.param(lambda: OF_ANOTHER_TASK, id="200-of-another-task"),
             pytest.param(never_sent, id="never-sent"),
             pytest.param(broke_off, id="reset"),
         ],
     )
-    def test_is_asked_three_times(self, failure: Any, caplog: pytest.LogCaptureFixture) -> None:
-        played = play(flows.get(TASK, LOG), [failure(), failure(), WAITING])
+    def test_polls_three_times(self, failure: Any, caplog: pytest.LogCaptureFixture) -> None:
+        played = play(get(), [failure(), failure(), WAITING])
         assert played.result is not None
-        assert all("Asking again" in record.getMessage() for record in caplog.records)
-        assert len(caplog.records) == 2
+        assert len(lines(caplog)) == 2
 
-        played = play(flows.get(TASK, LOG), [failure(), failure(), failure()])
+        played = play(get(), [failure(), failure(), failure()])
         assert isinstance(played.error, exceptions.SeedanceError)
         assert played.error.seedance_task_id == TASK
 
     @pytest.mark.parametrize("status", [400, 402, 403, 404, 422, 302])
-    def test_asks_once_where_asking_again_cannot_help(self, status: int) -> None:
-        played = play(flows.get(TASK, LOG), [reply(status, {"message": "x"})])
+    def test_polls_once_where_polling_again_cannot_help(self, status: int) -> None:
+        played = play(get(), [reply(status, {"message": "x"})])
 
         assert isinstance(played.error, exceptions.SeedanceError)
         assert played.error.status_code == status
         assert played.error.seedance_task_id == TASK
 
-    def test_asks_only_as_often_as_it_is_told(self) -> None:
-        played = play(flows.get(TASK, LOG, attempts=1), [SERVER_ERROR])
+    def test_polls_only_as_often_as_it_is_told(self) -> None:
+        played = play(get(attempts=1), [SERVER_ERROR])
 
         assert type(played.error) is exceptions.SeedanceServerError
         assert not played.pauses
 
-    def test_waits_as_long_as_the_answer_asks(self, no_jitter: None) -> None:
-        played = play(flows.get(TASK, LOG), [reply(503, "", retry_after=7), reply(429, {}, retry_after=0.2), WAITING])
+    def test_waits_as_long_as_the_answer_asks(self) -> None:
+        played = play(get(), [reply(503, "", retry_after=7), reply(429, {}, retry_after=0.2), WAITING])
         assert played.pauses == [7, 2]
 
     def test_tries_a_renewed_key_once(self) -> None:
-        played = play(flows.get(TASK, LOG), [UNAUTHORIZED, WAITING], new_keys=[True])
+        played = play(get(), [UNAUTHORIZED, WAITING], new_keys=[True])
         assert played.result is not None
         assert played.renewals == 1
         assert not played.pauses
 
     def test_gives_up_when_the_key_has_not_changed(self) -> None:
-        played = play(flows.get(TASK, LOG), [UNAUTHORIZED], new_keys=[False])
+        played = play(get(), [UNAUTHORIZED], new_keys=[False])
         assert type(played.error) is exceptions.SeedanceAuthenticationError
 
     def test_gives_up_when_the_renewed_key_is_refused_too(self) -> None:
-        played = play(flows.get(TASK, LOG), [UNAUTHORIZED, UNAUTHORIZED], new_keys=[True])
+        played = play(get(), [UNAUTHORIZED, UNAUTHORIZED], new_keys=[True])
         assert type(played.error) is exceptions.SeedanceAuthenticationError
 
 
 class TestWait:
-    def test_returns_the_record_of_a_success_at_the_first_look(self) -> None:
-        clock = Clock()
-        played = play(wait(clock), [SUCCESS], clock=clock)
+    def test_returns_the_record_of_a_success_at_the_first_poll(self) -> None:
+        played = wait([SUCCESS])
 
         assert played.result is not None
         assert played.result.urls == [VIDEO]
         assert not played.pauses
 
-    def test_looks_until_the_success(self, caplog: pytest.LogCaptureFixture) -> None:
-        clock = Clock()
-        played = play(wait(clock, poll_interval=7), [WAITING, WAITING, GENERATING, SUCCESS], clock=clock)
+    def test_polls_until_the_success(self) -> None:
+        played = wait([WAITING, WAITING, GENERATING, SUCCESS], poll_interval=7)
 
         assert played.result is not None
         assert played.pauses == [7, 7, 7]
-        assert [sleep.status for sleep in played.sleeps] == ["waiting", "waiting", "generating"]
-        assert not any(sleep.brief for sleep in played.sleeps)
-        assert [record.getMessage() for record in caplog.records] == [
-            f"Task {TASK}: created -> waiting after 0 s",
-            f"Task {TASK}: waiting -> generating after 14 s",
-            f"Task {TASK}: generating -> success after 21 s",
-        ]
+
+    def test_logs_each_change_of_status_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        wait([WAITING, WAITING, GENERATING, SUCCESS], poll_interval=7)
+
+        logged = lines(caplog, logging.INFO)
+        assert len(logged) == 3
+        for line, word, age in zip(logged, ("waiting", "generating", "success"), ("0 s", "14 s", "21 s"), strict=True):
+            assert word in line
+            assert age in line
+            assert TASK in line
 
     def test_does_not_log_a_status_that_is_already_in_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
-        clock = Clock()
-        play(wait(clock, last_status="generating"), [GENERATING, SUCCESS], clock=clock)
-        assert [record.getMessage().split(" after")[0] for record in caplog.records] == [
-            f"Task {TASK}: generating -> success"
-        ]
+        wait([GENERATING, SUCCESS], last_status="generating")
+        assert len(lines(caplog, logging.INFO)) == 1
+
+    def test_logs_no_control_character_of_the_vendors(self, caplog: pytest.LogCaptureFixture) -> None:
+        odd = "up\n\x1b[2J\r\u202escaling"
+        wait([reply(200, {"taskId": TASK, "status": odd}), reply(500, {"message": odd}), reply(502, odd), SUCCESS])
+        assert len(caplog.records) == 4
+        assert all(record.getMessage().isprintable() for record in caplog.records)
 
     @pytest.mark.parametrize(
         ("body", "code", "message"),
@@ -321,275 +526,468 @@ class TestWait:
         ],
     )
     def test_raises_a_failure_with_what_the_vendor_said(self, body: Any, code: str | None, message: str) -> None:
-        clock = Clock()
-        played = play(wait(clock), [WAITING, reply(200, {"taskId": TASK, "status": "fail", **body})], clock=clock)
+        error = wait([WAITING, reply(200, {"taskId": TASK, "status": "fail", **body})]).error
 
-        error = played.error
         assert type(error) is exceptions.SeedanceTaskFailedError
         assert (error.code, error.message, error.seedance_task_id) == (code, message, TASK)
         assert error.record is not None
-        assert error.record.status is TaskStatus.FAIL
+        assert error.charged == "no"
         assert TASK in str(error)
         assert message in str(error)
 
     @pytest.mark.parametrize("answer", [UNKNOWN_WORD, NO_STATUS, WAITING], ids=["unknown-word", "no-status", "waiting"])
-    def test_runs_on_until_the_deadline(self, answer: calls.Reply) -> None:
-        clock = Clock()
-        played = play(wait(clock, poll_interval=60, timeout=300), itertools.repeat(answer, 6), clock=clock)
+    def test_continues_until_the_deadline(self, answer: Reply) -> None:
+        played = wait(itertools.repeat(answer, 6), poll_interval=60, timeout=300)
 
         assert type(played.error) is exceptions.SeedanceTaskTimeoutError
         assert played.sent_at == [0, 60, 120, 180, 240, 300]
         assert played.error.seedance_task_id == TASK
-        assert TASK in str(played.error)
+        assert played.error.charged == "yes"
+        assert f"SeedanceTaskSensor(seedance_task_id='{TASK}')" in str(played.error)
         assert "300 s" in str(played.error)
 
     def test_ends_well_after_an_unknown_word(self) -> None:
-        clock = Clock()
-        played = play(wait(clock), [UNKNOWN_WORD, NO_STATUS, SUCCESS], clock=clock)
-        assert played.result is not None
+        assert wait([UNKNOWN_WORD, NO_STATUS, SUCCESS]).result is not None
 
-    def test_takes_a_last_look_at_the_deadline_itself(self) -> None:
-        clock = Clock()
-        played = play(wait(clock, poll_interval=60, timeout=100), [WAITING, WAITING, SUCCESS], clock=clock)
+    def test_polls_a_last_time_at_the_deadline_itself(self) -> None:
+        played = wait([WAITING, WAITING, SUCCESS], poll_interval=60, timeout=100)
 
         assert played.sent_at == [0, 60, 100]
         assert played.result is not None
 
-    def test_names_the_failure_of_the_last_look_when_the_deadline_passes(self) -> None:
-        clock = Clock()
-        played = play(wait(clock, poll_interval=60, timeout=60), [WAITING, BAD_GATEWAY], clock=clock)
+    def test_names_the_failure_of_the_last_poll_when_the_deadline_passes(self) -> None:
+        played = wait([WAITING, BAD_GATEWAY], poll_interval=60, timeout=60)
 
         assert type(played.error) is exceptions.SeedanceTaskTimeoutError
         assert "502" in str(played.error)
         assert isinstance(played.error.__cause__, exceptions.SeedanceServerError)
 
-    def test_looks_once_when_the_deadline_has_already_passed(self) -> None:
-        clock = Clock()
-        played = play(wait(clock, timeout=-5), [SUCCESS], clock=clock)
-        assert played.result is not None
+    @pytest.mark.parametrize("timeout", [0, -5, -86_400])
+    @pytest.mark.parametrize("poll_first", [True, False])
+    def test_polls_once_when_the_deadline_has_already_passed(self, timeout: float, poll_first: bool) -> None:
+        """A triggerer that was down for long fails no video that is finished."""
+        assert wait([SUCCESS], timeout=timeout, poll_first=poll_first).result is not None
+        assert type(wait([FAILED], timeout=timeout).error) is exceptions.SeedanceTaskFailedError
+        for answer in (WAITING, SERVER_ERROR):
+            played = wait([answer], timeout=timeout, poll_first=poll_first)
+            assert type(played.error) is exceptions.SeedanceTaskTimeoutError
+            assert sum(played.pauses) == 0
 
-        played = play(wait(clock, timeout=-5), [WAITING], clock=clock)
-        assert type(played.error) is exceptions.SeedanceTaskTimeoutError
+    def test_gives_each_request_its_deadline(self) -> None:
+        clock = Clock()
+        played = wait([WAITING, SUCCESS], clock=clock, timeout=100)
+        deadlines = {step.deadline for step in played.steps if isinstance(step, Send)}
+        assert deadlines == {Clock().now + 100}
 
     @pytest.mark.parametrize("poll_interval", [0.5, 5, 17.25, 400])
-    def test_obeys_an_explicit_interval_exactly(self, poll_interval: float) -> None:
-        clock = Clock()
-        played = play(
-            wait(clock, poll_interval=poll_interval, timeout=10**6),
-            [WAITING, *[GENERATING] * 5, SUCCESS],
-            clock=clock,
+    def test_polls_at_an_explicit_interval_exactly(self, poll_interval: float) -> None:
+        played = wait(
+            [WAITING, *[GENERATING] * 5, SUCCESS], poll_interval=poll_interval, timeout=10**6, jitter=lambda: 1.0
         )
         assert played.pauses == [poll_interval] * 6
 
-    def test_needs_at_most_20_looks_for_a_video_of_200_seconds(self) -> None:
-        for _ in range(100):
-            clock = Clock()
-            looks = 0
-            end = clock.now + 200
-            flow = wait(clock)
-            step = next(flow)
-            try:
-                while True:
-                    if isinstance(step, flows.Send):
-                        looks += 1
-                        step = flow.send(SUCCESS if clock.now >= end else GENERATING)
-                    else:
-                        assert isinstance(step, flows.Sleep)
-                        clock.now += step.seconds
-                        step = next(flow)
-            except StopIteration:
-                pass
-            assert looks <= 21, "jitter may add a look"
-            assert clock.now - end <= 11, "and it is noticed within a few seconds"
-
-    def test_needs_19_looks_for_a_video_of_200_seconds_without_jitter(self, no_jitter: None) -> None:
+    @given(st.floats(0, 1))
+    def test_needs_at_most_21_polls_for_a_video_of_200_seconds(self, jitter: float) -> None:
         clock = Clock()
-        played = play(wait(clock), [*[GENERATING] * 18, SUCCESS], clock=clock)
+        end, polls = clock.now + 200, 0
+        flow = flows.wait(watch(clock, jitter=lambda: jitter))
+        step = next(flow)
+        try:
+            while True:
+                if isinstance(step, Send):
+                    polls += 1
+                    step = flow.send(SUCCESS if clock.now >= end else GENERATING)
+                else:
+                    assert isinstance(step, Sleep)
+                    clock.now += step.seconds
+                    step = next(flow)
+        except StopIteration:
+            pass
+        assert polls <= 21
+        assert clock.now - end <= 11, "and it is noticed within a few seconds"
+
+    def test_needs_19_polls_for_a_video_of_200_seconds_without_jitter(self) -> None:
+        played = wait([*[GENERATING] * 18, SUCCESS])
         assert played.sent_at[-2] < 200 <= played.sent_at[-1]
 
-    @pytest.mark.parametrize(
-        "blip",
-        [
-            pytest.param(lambda: SERVER_ERROR, id="500"),
-            pytest.param(lambda: BAD_GATEWAY, id="502-page"),
-            pytest.param(lambda: HTML_FORBIDDEN, id="403-page"),
-            pytest.param(lambda: FULL, id="429"),
-            pytest.param(lambda: reply(200, b'{"taskId":"tas'), id="200-cut"),
-            pytest.param(lambda: reply(200, b""), id="200-empty"),
-            pytest.param(lambda: reply(200, b"[]"), id="200-list"),
-            pytest.param(lambda: reply(200, "<html>"), id="200-page"),
-            pytest.param(lambda: reply(200, {"code": 500, "message": "x", "data": None}), id="200-envelope-500"),
-            pytest.param(never_sent, id="never-sent"),
-            pytest.param(broke_off, id="reset"),
-        ],
-    )
-    def test_is_not_ended_by_any_number_of_failed_looks(self, blip: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def test_stretches_the_schedule_to_what_the_model_usually_takes(self) -> None:
+        slow = reply(200, {"taskId": TASK, "model": "seedance2-5", "status": "generating"})
+        usual = catalog.usual_seconds("seedance2-5")
+        assert usual is not None
+        pauses = wait([*[slow] * 4, SUCCESS]).pauses
+        assert pauses == pytest.approx(
+            [
+                schedule.poll_delay(age, None, 0.5, usual_seconds=usual)
+                for age in itertools.accumulate(pauses[:-1], initial=0.0)
+            ]
+        )
+        assert pauses[0] > wait([WAITING, SUCCESS]).pauses[0]
+
+    @pytest.mark.parametrize("model", [None, 5, ["x"], {}, "seedance20-video-generation", "x" * 10_000])
+    def test_takes_any_model_for_one_of_usual_speed(self, model: Any) -> None:
+        other = reply(200, {"taskId": TASK, "model": model, "status": "generating"})
+        assert wait([other, SUCCESS]).pauses == [5]
+
+    def test_polls_more_often_while_somebody_waits_for_the_slot(self) -> None:
+        wanted = [False, False]
         clock = Clock()
-        played = play(wait(clock), [WAITING, *[blip() for _ in range(12)], SUCCESS], clock=clock)
+        flow = flows.wait(watch(clock, urgent=lambda: wanted.pop(0) if wanted else True))
+        played = play(flow, [*[GENERATING] * 4, SUCCESS], clock=clock)
+        assert played.pauses == [5, 5, 4, 4]
+
+    def test_polls_at_an_explicit_interval_also_while_somebody_waits_for_the_slot(self) -> None:
+        assert wait([GENERATING, SUCCESS], poll_interval=60, urgent=lambda: True).pauses == [60]
+
+
+ODD_ANSWERS = [
+    pytest.param(lambda: SERVER_ERROR, id="500"),
+    pytest.param(lambda: BAD_GATEWAY, id="502-page"),
+    pytest.param(lambda: HTML_FORBIDDEN, id="403-page"),
+    pytest.param(lambda: FULL, id="429"),
+    pytest.param(lambda: reply(200, b'{"taskId":"tas'), id="200-cut"),
+    pytest.param(lambda: reply(200, b""), id="200-empty"),
+    pytest.param(lambda: reply(200, b"[]"), id="200-list"),
+    pytest.param(lambda: reply(200, "<html>"), id="200-page"),
+    pytest.param(lambda: reply(200, {"code": 500, "message": "x", "data": None}), id="200-envelope-500"),
+    pytest.param(lambda: OF_ANOTHER_TASK, id="200-of-another-task"),
+    pytest.param(lambda: reply(200, {"code": 200, "data": {"taskId": "task_b", "state": "fail"}}), id="200-other-fail"),
+    pytest.param(never_sent, id="never-sent"),
+    pytest.param(broke_off, id="reset"),
+]
+ENDS_A_WAIT_THAT_SAW_NOTHING = [
+    *[pytest.param(lambda status=status: reply(status, ""), id=f"{status}") for status in (301, 302, 307, 308)],
+    *[
+        pytest.param(lambda status=status: reply(status, {"message": "x"}), id=f"{status}-json")
+        for status in (400, 402, 405, 408, 410, 421, 422, 425, 451, 460, 499)
+    ],
+    *[
+        pytest.param(lambda status=status: reply(status, PAGE), id=f"{status}-page")
+        for status in (400, 402, 408, 421, 425, 460)
+    ],
+    pytest.param(lambda: reply(200, {"code": 402, "message": "x", "data": None}), id="200-envelope-402"),
+]
+DENIALS = [
+    pytest.param(lambda: UNAUTHORIZED, exceptions.SeedanceAuthenticationError, id="401"),
+    pytest.param(lambda: FORBIDDEN, exceptions.SeedancePermissionError, id="403"),
+    pytest.param(lambda: NOT_FOUND, exceptions.SeedanceTaskNotFoundError, id="404"),
+    pytest.param(
+        lambda: reply(200, {"code": 404, "message": "x", "data": None}),
+        exceptions.SeedanceTaskNotFoundError,
+        id="404-envelope",
+    ),
+]
+PAGES_IN_PLACE_OF_DENIALS = [
+    pytest.param(lambda: reply(401, PAGE), id="401-page"),
+    pytest.param(lambda: reply(404, PAGE), id="404-page"),
+]
+
+
+class TestWaitForATaskSeenAlive:
+    """No single answer is the end of it, and money is at stake."""
+
+    @pytest.mark.parametrize("odd", [*ODD_ANSWERS, *ENDS_A_WAIT_THAT_SAW_NOTHING, *PAGES_IN_PLACE_OF_DENIALS])
+    def test_is_ended_by_no_number_of_odd_answers(self, odd: Any, caplog: pytest.LogCaptureFixture) -> None:
+        played = wait([WAITING, *[odd() for _ in range(12)], SUCCESS], new_keys=[False] * 12)
 
         assert played.result is not None
-        warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert played.result.urls == [VIDEO]
+        warnings = lines(caplog)
         assert len(warnings) == 12
-        assert all(TASK in record.getMessage() for record in warnings)
+        assert all(TASK in text for text in warnings)
 
-    def test_backs_off_while_looks_fail_and_starts_anew_afterwards(self, no_jitter: None) -> None:
+    @pytest.mark.parametrize(("denial", "kind"), DENIALS)
+    @pytest.mark.parametrize("times", [1, 2, 5])
+    def test_is_not_ended_by_a_denial_that_is_taken_back(self, denial: Any, kind: Any, times: int) -> None:
+        played = wait([WAITING, *[denial() for _ in range(times)], SUCCESS], new_keys=[False] * times)
+        assert played.result is not None
+
+    @pytest.mark.parametrize(("denial", "kind"), DENIALS)
+    @pytest.mark.parametrize("poll_interval", [None, 1, 60, 300])
+    def test_is_ended_by_a_denial_that_persists(self, denial: Any, kind: Any, poll_interval: float | None) -> None:
         clock = Clock()
+        flow = flows.wait(watch(clock, poll_interval=poll_interval, alive=True))
+        step, denied_at = next(flow), []
+        error: BaseException | None = None
+        try:
+            while True:
+                if isinstance(step, Send):
+                    denied_at.append(clock.now)
+                    step = flow.send(denial())
+                elif isinstance(step, Sleep):
+                    clock.now += step.seconds
+                    step = next(flow)
+                else:
+                    step = flow.send(False)
+        except exceptions.SeedanceError as caught:
+            error = caught
+        assert type(error) is kind
+        assert error.seedance_task_id == TASK
+        assert error.charged == "yes"
+        assert len(denied_at) >= defaults.DENIALS
+        assert denied_at[-1] - denied_at[0] >= defaults.DENIAL_SECONDS
+        before = denied_at[-2] - denied_at[0]
+        assert before < defaults.DENIAL_SECONDS or len(denied_at) == defaults.DENIALS, "and not much later"
+
+    def test_counts_denials_anew_after_any_other_answer(self) -> None:
+        for between in (GENERATING, SERVER_ERROR, reply(404, PAGE), broke_off()):
+            replies = [WAITING, *[NOT_FOUND] * 2, between, *[NOT_FOUND] * 2, SUCCESS]
+            assert wait(replies, poll_interval=100, timeout=10_000).result is not None
+
+    def test_counts_denials_of_different_kinds_together(self) -> None:
+        played = wait([WAITING, NOT_FOUND, FORBIDDEN, NOT_FOUND], poll_interval=60, timeout=10_000)
+        assert type(played.error) is exceptions.SeedanceTaskNotFoundError
+
+    def test_knows_from_the_start_that_it_was_seen(self) -> None:
+        assert wait([reply(400, {"message": "x"}), SUCCESS], alive=True).result is not None
+
+    def test_does_not_believe_a_denial_at_the_deadline_either(self) -> None:
+        played = wait([WAITING, NOT_FOUND], poll_interval=60, timeout=60)
+        assert type(played.error) is exceptions.SeedanceTaskTimeoutError
+        assert isinstance(played.error.__cause__, exceptions.SeedanceTaskNotFoundError)
+
+    def test_backs_off_while_polls_fail_and_starts_anew_afterwards(self) -> None:
         replies = [*[SERVER_ERROR] * 6, WAITING, SERVER_ERROR, SUCCESS]
-        played = play(wait(clock, poll_interval=3), replies, clock=clock)
-        assert played.pauses == [3, 3, 4, 8, 16, 32, 3, 3]
+        assert wait(replies, poll_interval=3).pauses == [3, 3, 4, 8, 16, 32, 3, 3]
 
-    def test_waits_as_long_as_the_answer_asks_but_not_past_the_deadline(self, no_jitter: None) -> None:
-        clock = Clock()
+    def test_waits_as_long_as_the_answer_asks_but_not_past_the_deadline(self) -> None:
         full = reply(429, {}, retry_after=120)
-        played = play(wait(clock, poll_interval=5, timeout=200), [full, full, WAITING], clock=clock)
+        played = wait([full, full, WAITING], poll_interval=5, timeout=200)
         assert played.pauses == [120, 80]
         assert type(played.error) is exceptions.SeedanceTaskTimeoutError
 
-    @pytest.mark.parametrize(
-        ("answer", "error"),
-        [
-            pytest.param(reply(400, {"message": "x"}), exceptions.SeedanceInvalidRequestError, id="400"),
-            pytest.param(reply(402, {"message": "x"}), exceptions.SeedanceInsufficientCreditsError, id="402"),
-            pytest.param(reply(403, {"message": "x"}), exceptions.SeedancePermissionError, id="403"),
-            pytest.param(reply(302, ""), exceptions.SeedanceInvalidRequestError, id="302"),
-        ],
+    @given(
+        st.lists(
+            st.sampled_from(
+                [WAITING, GENERATING, SERVER_ERROR, NOT_FOUND, FORBIDDEN, OF_ANOTHER_TASK, reply(302, ""), BAD_GATEWAY]
+            ),
+            max_size=30,
+        ),
+        st.none() | st.floats(0.5, 500),
     )
-    def test_is_ended_by_an_answer_that_looking_again_cannot_change(
-        self, answer: calls.Reply, error: type[exceptions.SeedanceError]
+    def test_ends_by_any_answers_only_in_success_at_the_deadline_or_by_persistent_denials(
+        self, answers: list[Reply], poll_interval: float | None
     ) -> None:
         clock = Clock()
-        played = play(wait(clock), [WAITING, answer], clock=clock)
+        flow = flows.wait(watch(clock, poll_interval=poll_interval, timeout=1e6, alive=True))
+        replies = [*answers, SUCCESS]
+        step, denied_at, record, error = next(flow), [], None, None
+        try:
+            while True:
+                if isinstance(step, Send):
+                    answer = replies.pop(0)
+                    denied_at = [*denied_at, clock.now] if answer in (NOT_FOUND, FORBIDDEN) else []
+                    step = flow.send(answer)
+                else:
+                    assert isinstance(step, Sleep)
+                    clock.now += step.seconds
+                    step = next(flow)
+        except StopIteration as stop:
+            record = stop.value
+        except exceptions.SeedanceError as caught:
+            error = caught
+        persisted = len(denied_at) >= 3 and denied_at[-1] - denied_at[0] >= 120
+        assert (error is not None) == persisted
+        assert record is None or record.urls == [VIDEO]
 
-        assert type(played.error) is error
-        assert played.error.seedance_task_id == TASK
-        assert TASK in str(played.error) or answer.status == 402
 
-    def test_gives_a_fresh_id_half_a_minute_of_404s(self) -> None:
-        clock = Clock()
-        played = play(wait(clock, poll_interval=10), [NOT_FOUND, NOT_FOUND, NOT_FOUND, SUCCESS], clock=clock)
+class TestWaitForATaskNeverSeen:
+    """Before the first record the table of errors holds."""
+
+    @pytest.mark.parametrize("odd", ODD_ANSWERS)
+    def test_is_not_ended_by_an_answer_that_may_be_better_next_time(self, odd: Any) -> None:
+        assert wait([*[odd() for _ in range(12)], SUCCESS]).result is not None
+
+    @pytest.mark.parametrize("odd", ENDS_A_WAIT_THAT_SAW_NOTHING)
+    def test_is_ended_by_an_answer_that_polling_again_cannot_change(self, odd: Any) -> None:
+        error = wait([odd()]).error
+        assert isinstance(error, exceptions.SeedanceError)
+        assert error.seedance_task_id == TASK
+        assert error.charged == "unknown"
+        assert str(error).endswith(f"{TASK})")
+
+    @pytest.mark.parametrize("denial", [lambda: UNAUTHORIZED, lambda: FORBIDDEN, lambda: reply(401, PAGE)])
+    def test_is_ended_by_a_denial(self, denial: Any) -> None:
+        assert isinstance(wait([denial()], new_keys=[False]).error, exceptions.SeedanceError)
+
+    @pytest.mark.parametrize("answer", [NOT_FOUND, reply(404, PAGE)], ids=["json", "page"])
+    def test_gives_a_fresh_id_half_a_minute_of_404s(self, answer: Reply) -> None:
+        played = wait([answer, answer, answer, SUCCESS], poll_interval=10)
         assert played.sent_at == [0, 10, 20, 30]
         assert played.result is not None
 
     def test_believes_a_404_after_the_grace(self) -> None:
-        clock = Clock()
-        played = play(wait(clock, poll_interval=10), [NOT_FOUND] * 5, clock=clock)
+        played = wait([NOT_FOUND] * 5, poll_interval=10)
         assert played.sent_at == [0, 10, 20, 30, 40]
         assert type(played.error) is exceptions.SeedanceTaskNotFoundError
         assert played.error.seedance_task_id == TASK
 
-    def test_counts_the_grace_from_the_start_of_waiting_not_from_the_first_look(self) -> None:
+    def test_counts_the_grace_from_the_start_of_waiting_not_from_the_first_poll(self) -> None:
         clock = Clock()
-        flow = wait(clock)
+        flow = flows.wait(watch(clock, timeout=10_000))
         clock.now += 3600
-        played = play(flow, [NOT_FOUND], clock=clock)
-        assert type(played.error) is exceptions.SeedanceTaskNotFoundError
+        assert type(play(flow, [NOT_FOUND], clock=clock).error) is exceptions.SeedanceTaskNotFoundError
 
-    def test_looks_again_briefly_at_a_success_whose_output_is_late(self) -> None:
-        clock = Clock()
-        played = play(wait(clock, poll_interval=300), [NO_OUTPUT, NO_OUTPUT, SUCCESS], clock=clock)
+
+class TestWaitForLateOutput:
+    POLLS = int(defaults.OUTPUT_GRACE / defaults.OUTPUT_GRACE_INTERVAL) + 1
+
+    def test_polls_soon_again(self) -> None:
+        played = wait([NO_OUTPUT, NO_OUTPUT, SUCCESS], poll_interval=300)
 
         assert played.result is not None
-        assert played.pauses == [policy.OUTPUT_GRACE_INTERVAL] * 2
-        assert all(sleep.brief for sleep in played.sleeps)
+        assert played.pauses == [defaults.OUTPUT_GRACE_INTERVAL] * 2
 
-    def test_keeps_looking_for_late_output_through_failed_looks(self) -> None:
-        clock = Clock()
-        played = play(wait(clock, poll_interval=5), [NO_OUTPUT, BAD_GATEWAY, broke_off(), SUCCESS], clock=clock)
-        assert played.result is not None
+    def test_continues_through_failed_polls(self) -> None:
+        assert wait([NO_OUTPUT, BAD_GATEWAY, broke_off(), SUCCESS], poll_interval=5).result is not None
 
-    def test_reports_a_success_that_never_lists_output_as_its_own_failure(self) -> None:
-        clock = Clock()
-        looks = int(policy.OUTPUT_GRACE / policy.OUTPUT_GRACE_INTERVAL) + 1
-        played = play(wait(clock, poll_interval=300), [NO_OUTPUT] * looks, clock=clock)
+    def test_reports_output_that_stays_missing_as_a_failure_of_its_own(self) -> None:
+        error = wait([NO_OUTPUT] * self.POLLS, poll_interval=300).error
 
-        error = played.error
         assert type(error) is exceptions.SeedanceOutputMissingError
         assert error.seedance_task_id == TASK
+        assert error.charged == "yes"
         assert error.record is not None
-        assert error.record.status is TaskStatus.SUCCESS
         assert error.record.credits_used == 200
-        assert "no usable URL" in str(error)
+        assert f"SeedanceTaskSensor(seedance_task_id='{TASK}')" in str(error)
 
-    def test_reports_a_success_without_output_as_such_when_the_deadline_comes_first(self) -> None:
-        """Not as a task that still runs: that would be untrue, and would send people to wait for it."""
-        clock = Clock()
-        played = play(wait(clock, poll_interval=20, timeout=20), [WAITING, NO_OUTPUT], clock=clock)
+    def test_reports_it_as_such_when_the_deadline_comes_first(self) -> None:
+        """Not as a task that still runs: that would be untrue, and users would wait for it."""
+        played = wait([WAITING, NO_OUTPUT], poll_interval=20, timeout=20)
         assert type(played.error) is exceptions.SeedanceOutputMissingError
 
-    def test_counts_the_grace_for_output_right_when_the_clock_starts_at_zero(self) -> None:
-        clock = Clock(0)
-        looks = int(policy.OUTPUT_GRACE / policy.OUTPUT_GRACE_INTERVAL) + 1
-        played = play(wait(clock), [NO_OUTPUT] * looks, clock=clock)
+    @pytest.mark.parametrize("last", [lambda: BAD_GATEWAY, broke_off, lambda: NOT_FOUND])
+    def test_reports_it_as_such_when_the_poll_at_the_deadline_fails(self, last: Any) -> None:
+        played = wait([NO_OUTPUT, last()], timeout=5, poll_interval=300)
         assert type(played.error) is exceptions.SeedanceOutputMissingError
 
-    def test_picks_a_rotated_key_up_and_goes_on(self) -> None:
-        clock = Clock()
-        played = play(wait(clock), [WAITING, UNAUTHORIZED, GENERATING, SUCCESS], clock=clock, new_keys=[True])
+    def test_counts_the_grace_right_when_the_clock_starts_at_zero(self) -> None:
+        played = wait([NO_OUTPUT] * self.POLLS, clock=Clock(0))
+        assert type(played.error) is exceptions.SeedanceOutputMissingError
+
+    def test_starts_the_grace_anew_when_the_task_runs_again(self) -> None:
+        replies = [*[NO_OUTPUT] * (self.POLLS - 1), GENERATING, *[NO_OUTPUT] * (self.POLLS - 1), SUCCESS]
+        assert wait(replies).result is not None
+
+
+class TestWaitWithARotatedKey:
+    def test_picks_it_up_and_continues(self) -> None:
+        played = wait([WAITING, UNAUTHORIZED, GENERATING, SUCCESS], new_keys=[True])
         assert played.result is not None
         assert played.renewals == 1
         assert len(played.pauses) == 2, "no pause for the new key"
 
-    def test_picks_up_every_rotation_of_a_long_wait(self) -> None:
-        clock = Clock()
-        replies = [UNAUTHORIZED, WAITING, UNAUTHORIZED, SUCCESS]
-        played = play(wait(clock), replies, clock=clock, new_keys=[True, True])
-        assert played.result is not None
+    def test_picks_up_every_rotation(self) -> None:
+        assert wait([UNAUTHORIZED, WAITING, UNAUTHORIZED, SUCCESS], new_keys=[True, True]).result is not None
 
     @pytest.mark.parametrize("changed", [True, False], ids=["new-key-refused-too", "no-new-key"])
-    def test_ends_when_the_key_stays_refused(self, changed: bool) -> None:
-        clock = Clock()
-        replies = [UNAUTHORIZED] * (2 if changed else 1)
-        played = play(wait(clock), replies, clock=clock, new_keys=[changed])
+    def test_ends_when_the_key_is_refused_before_the_first_record(self, changed: bool) -> None:
+        played = wait([UNAUTHORIZED] * (2 if changed else 1), new_keys=[changed])
         assert type(played.error) is exceptions.SeedanceAuthenticationError
         assert played.error.seedance_task_id == TASK
 
-    def test_survives_a_broken_connection_right_after_a_new_key(self) -> None:
-        clock = Clock()
-        played = play(wait(clock), [UNAUTHORIZED, broke_off(), SUCCESS], clock=clock, new_keys=[True])
-        assert played.result is not None
+    def test_survives_a_broken_connection_right_after_it(self) -> None:
+        assert wait([UNAUTHORIZED, broke_off(), SUCCESS], new_keys=[True]).result is not None
 
 
-class TestWaitAfterAFirstLookElsewhere:
+class TestWaitAfterAFirstPollElsewhere:
     def test_starts_with_a_pause(self) -> None:
-        clock = Clock()
-        played = play(wait(clock, look_first=False), [SUCCESS], clock=clock)
-        assert isinstance(played.steps[0], flows.Sleep)
-        assert 0 <= played.pauses[0] <= 5.5
+        played = wait([SUCCESS], poll_first=False)
+        assert isinstance(played.steps[0], Sleep)
 
-    def test_spreads_many_waiters_over_an_explicit_interval(self) -> None:
-        firsts = []
-        for _ in range(50):
-            clock = Clock()
-            played = play(wait(clock, poll_interval=60, look_first=False), [WAITING, WAITING, SUCCESS], clock=clock)
-            firsts.append(played.pauses[0])
-            assert played.pauses[1:] == [60, 60]
-        assert all(0 <= first <= 60 for first in firsts)
-        assert max(firsts) - min(firsts) > 20
+    @given(st.floats(0, 1))
+    def test_spreads_many_waiters_over_an_explicit_interval(self, jitter: float) -> None:
+        played = wait([WAITING, WAITING, SUCCESS], poll_interval=60, poll_first=False, jitter=lambda: jitter)
+        assert played.pauses == [60 * jitter, 60, 60]
 
-    def test_never_pauses_past_the_deadline(self, no_jitter: None) -> None:
-        clock = Clock()
-        played = play(wait(clock, timeout=1, look_first=False), [SUCCESS], clock=clock)
+    def test_never_pauses_past_the_deadline(self) -> None:
+        played = wait([SUCCESS], timeout=1, poll_first=False)
         assert played.pauses == [1]
         assert played.result is not None
 
-    def test_looks_at_once_when_the_deadline_has_passed(self) -> None:
+    def test_continues_at_the_interval_of_the_tasks_age(self) -> None:
         clock = Clock()
-        played = play(wait(clock, timeout=-10, look_first=False), [SUCCESS], clock=clock)
-        assert played.pauses == [0]
-        assert played.result is not None
-
-    def test_goes_on_at_the_pace_of_the_tasks_age(self, no_jitter: None) -> None:
-        clock = Clock()
-        flow = wait(clock, look_first=False)
+        flow = flows.wait(watch(clock), poll_first=False)
         clock.now += 700
-        played = play(flow, [GENERATING, SUCCESS], clock=clock)
-        assert played.pauses == [7.5, 15]
+        assert play(flow, [GENERATING, SUCCESS], clock=clock).pauses == [7.5, 15]
 
 
-def of_a_later_settled_model(credits_used: Any, status: str = "success") -> calls.Reply:
+class TestPoll:
+    """One poll, for whoever gives up its worker between two."""
+
+    def poll(self, watched: flows.Watch, replies: Iterable[Reply | Exception], clock: Clock) -> Play[TaskRecord | None]:
+        return play(flows.poll(watched), replies, clock=clock)
+
+    def test_of_a_running_task_says_when_the_next_is_due(self) -> None:
+        clock = Clock()
+        watched = watch(clock)
+        played = self.poll(watched, [GENERATING], clock)
+        assert (played.result, played.error, played.pauses) == (None, None, [])
+        assert watched.pause == 5
+        assert watched.alive
+
+    def test_that_failed_says_when_the_next_is_due(self) -> None:
+        clock = Clock()
+        watched = watch(clock, poll_interval=7)
+        played = self.poll(watched, [SERVER_ERROR], clock)
+        assert (played.result, played.error, played.pauses) == (None, None, [])
+        assert watched.pause == 7
+
+    def test_says_never_to_wait_past_the_deadline(self) -> None:
+        clock = Clock()
+        watched = watch(clock, poll_interval=60, timeout=10)
+        self.poll(watched, [GENERATING], clock)
+        assert watched.pause == 10
+
+    @pytest.mark.parametrize("first", [NO_OUTPUT, NOT_FOUND, FORBIDDEN], ids=["no-output", "404", "403"])
+    def test_asks_again_by_itself_where_one_answer_is_not_enough(self, first: Reply) -> None:
+        clock = Clock()
+        watched = watch(clock, alive=True)
+        assert watched.alive
+        assert not watched.in_grace
+        assert self.poll(watched, [first, first, SUCCESS], clock).result is not None
+
+    def test_gives_the_worker_up_once_a_denial_was_taken_back(self) -> None:
+        clock = Clock()
+        played = self.poll(watch(clock, alive=True), [NOT_FOUND, GENERATING], clock)
+        assert (played.result, played.error) == (None, None)
+
+    def test_at_the_deadline_is_the_last(self) -> None:
+        clock = Clock()
+        played = self.poll(watch(clock, timeout=0), [GENERATING], clock)
+        assert type(played.error) is exceptions.SeedanceTaskTimeoutError
+
+    def test_is_what_a_wait_repeats(self) -> None:
+        replies = [GENERATING, SERVER_ERROR, NO_OUTPUT, NO_OUTPUT, SUCCESS]
+        whole = wait(replies)
+        clock, steps = Clock(), []
+        watched, feed = watch(clock), iter(replies)
+        record = None
+        while record is None:
+            flow = flows.poll(watched)
+            step = next(flow)
+            try:
+                while True:
+                    steps.append(step)
+                    if isinstance(step, Sleep):
+                        clock.now += step.seconds
+                        step = next(flow)
+                    else:
+                        step = flow.send(next(feed))
+            except StopIteration as stop:
+                record = stop.value
+            if record is None:
+                steps.append(Sleep(watched.pause))
+                clock.now += watched.pause
+        assert steps == whole.steps
+        assert record == whole.result
+
+
+SETTLES_LATER = next(name for name in catalog.MODELS if catalog.settles_later(name))
+
+
+def of_a_later_settled_model(credits_used: Any, status: str = "success") -> Reply:
     return reply(
-        200,
-        {"taskId": TASK, "model": "seedance2-5-extend", "status": status, "creditsUsed": credits_used, "output": VIDEO},
+        200, {"taskId": TASK, "model": SETTLES_LATER, "status": status, "creditsUsed": credits_used, "output": VIDEO}
     )
 
 
@@ -597,13 +995,11 @@ class TestSettlement:
     """Some models are charged by the length of a reference video, a few seconds after the success."""
 
     def test_reads_the_credits_once_more(self) -> None:
-        clock = Clock()
-        played = play(wait(clock), [of_a_later_settled_model(295), of_a_later_settled_model(525.5)], clock=clock)
+        played = wait([of_a_later_settled_model(295), of_a_later_settled_model(525.5)])
         assert played.result is not None
         assert str(played.result.credits_used) == "525.5"
         assert played.result.urls == [VIDEO]
-        (pause,) = played.sleeps
-        assert (pause.seconds, pause.brief) == (policy.SETTLEMENT_DELAY, True)
+        assert played.pauses == [defaults.SETTLEMENT_DELAY]
 
     @pytest.mark.parametrize(
         "second",
@@ -611,75 +1007,100 @@ class TestSettlement:
             pytest.param(lambda: SERVER_ERROR, id="500"),
             pytest.param(lambda: NOT_FOUND, id="404"),
             pytest.param(lambda: BAD_GATEWAY, id="502-page"),
+            pytest.param(lambda: OF_ANOTHER_TASK, id="of-another-task"),
             pytest.param(broke_off, id="reset"),
         ],
     )
     def test_keeps_the_video_when_that_fails(self, second: Any, caplog: pytest.LogCaptureFixture) -> None:
-        clock = Clock()
-        played = play(wait(clock), [of_a_later_settled_model(295), second()], clock=clock)
+        played = wait([of_a_later_settled_model(295), second()])
         assert played.result is not None
         assert played.result.credits_used == 295
-        assert "could not be read" in caplog.records[-1].getMessage()
+        assert TASK in lines(caplog)[-1]
 
     @pytest.mark.parametrize(
         "second", [of_a_later_settled_model(None), WAITING, FAILED], ids=["null", "waiting", "fail"]
     )
-    def test_keeps_the_first_amount_where_there_is_no_second(self, second: calls.Reply) -> None:
-        clock = Clock()
-        played = play(wait(clock), [of_a_later_settled_model(295), second], clock=clock)
+    def test_keeps_the_first_amount_where_there_is_no_second(self, second: Reply) -> None:
+        played = wait([of_a_later_settled_model(295), second])
         assert played.result is not None
         assert played.result.status is TaskStatus.SUCCESS
         assert played.result.credits_used == 295
 
+    @pytest.mark.parametrize("timeout", [0, 1, defaults.SETTLEMENT_DELAY - 0.1, -100])
+    def test_does_not_wait_past_the_deadline_for_it(self, timeout: float) -> None:
+        played = wait([of_a_later_settled_model(295)], timeout=timeout)
+        assert played.result is not None
+        assert not played.pauses
+
+    def test_gives_its_request_the_deadline_too(self) -> None:
+        played = wait([of_a_later_settled_model(295), of_a_later_settled_model(525)], timeout=100)
+        assert {step.deadline for step in played.steps if isinstance(step, Send)} == {Clock().now + 100}
+
     def test_is_not_waited_for_with_other_models(self) -> None:
-        clock = Clock()
-        assert not play(wait(clock), [SUCCESS], clock=clock).pauses
+        assert not wait([SUCCESS]).pauses
 
 
-class TestRepeat:
+@dataclass
+class Picture:
+    """A file to upload."""
+
+    name: str = "cat.png"
+    size: int = 3
+    content_type: str = "image/png"
+
+    def open(self) -> io.BytesIO:
+        return io.BytesIO(b"png")
+
+
+TICKET = reply(200, {"uploadUrl": "https://a.example/put?s=1", "url": "https://b.example/cat.png"})
+
+
+class TestUpload:
+    def upload(self, replies: Iterable[Reply | Exception]) -> Play[str]:
+        flow = flows.upload(calls.request_upload("cat.png", "image/png"), Picture(), LOG, jitter=no_jitter)
+        return play(flow, replies)
+
+    def test_asks_for_a_ticket_and_puts_the_file(self) -> None:
+        played = self.upload([TICKET, reply(200, b"")])
+        assert played.result == "https://b.example/cat.png"
+        ask, put = played.steps
+        assert isinstance(ask, Send)
+        assert isinstance(put, Put)
+        assert put.ticket.upload_url == "https://a.example/put?s=1"
+
+    @pytest.mark.parametrize(
+        "failure", [lambda: reply(403, PAGE), lambda: SERVER_ERROR, broke_off, never_sent, lambda: FULL]
+    )
+    def test_starts_again_with_a_new_ticket(self, failure: Any) -> None:
+        played = self.upload([TICKET, failure(), TICKET, reply(200, b"")])
+        assert played.result == "https://b.example/cat.png"
+        assert played.pauses == [1]
+
+        played = self.upload([TICKET, failure()] * 3)
+        assert isinstance(played.error, exceptions.SeedanceError)
+        assert "s=1" not in str(played.error), "a signed URL is shown nowhere"
+
     @pytest.mark.parametrize(
         "body", [{}, [], {"uploadUrl": "ftp://a"}, {"uploadUrl": "https://a.example/put"}], ids=repr
     )
-    def test_asks_three_times_for_a_ticket_that_cannot_be_used(self, body: Any) -> None:
-        flow = flows.repeat(calls.request_upload("cat.png", "image/png"), LOG)
-        played = play(flow, [reply(200, body)] * 3)
+    def test_asks_three_times_for_a_ticket_that_can_be_used(self, body: Any) -> None:
+        played = self.upload([reply(200, body)] * 3)
         assert type(played.error) is exceptions.SeedanceServerError
-        assert "without a usable uploadUrl" in str(played.error)
         assert "a.example" not in str(played.error), "a signed URL is shown nowhere"
 
     def test_takes_an_error_envelope_for_the_error_it_is(self) -> None:
-        flow = flows.repeat(calls.request_upload("cat.png", "image/png"), LOG)
-        played = play(flow, [reply(200, {"code": 402, "message": "x", "data": None})])
+        played = self.upload([reply(200, {"code": 402, "message": "x", "data": None})])
         assert type(played.error) is exceptions.SeedanceInsufficientCreditsError
-
-    @pytest.mark.parametrize("status", [200, 201])
-    @pytest.mark.parametrize("announced", ["image/webp", None])
-    def test_takes_a_ticket_in_or_out_of_an_envelope(self, status: int, announced: str | None) -> None:
-        members = {
-            "uploadUrl": "https://a.example/put?s=1",
-            "url": "https://b.example/cat.png",
-            "contentType": announced,
-        }
-        for body in (members, {"code": 200, "message": "success", "data": members}):
-            flow = flows.repeat(calls.request_upload("cat.png", "image/png"), LOG)
-            ticket = play(flow, [reply(status, body)]).result
-            assert ticket == calls.UploadTicket(
-                "https://a.example/put?s=1", announced or "image/png", "https://b.example/cat.png"
-            )
 
 
 def test_a_flow_can_be_closed_at_any_step() -> None:
     clock = Clock()
-    for flow in (submit(), flows.get(TASK, LOG), wait(clock), wait(clock, look_first=False)):
+    for flow in (submit(), get(), flows.wait(watch(clock)), flows.wait(watch(clock), poll_first=False)):
         next(flow)
         flow.close()
 
 
 @pytest.mark.parametrize("task_id", ["", "  ", None, 5, ["task_a"], {"a": 1}], ids=repr)
-def test_a_wait_for_something_that_is_no_id_says_so_before_anything_is_sent(task_id: Any) -> None:
-    clock = Clock()
-    flow = flows.wait(task_id, poll_interval=None, started_at=0, deadline=1, clock=clock, log=LOG)
-    played = play(flow, [], clock=clock)
-    assert type(played.error) is exceptions.SeedanceInvalidRequestError
-    assert "seedance_task_id" in str(played.error)
-    assert not played.steps
+def test_a_wait_for_something_that_is_no_id_fails_before_anything_is_sent(task_id: Any) -> None:
+    with pytest.raises(exceptions.SeedanceInvalidRequestError, match="seedance_task_id="):
+        flows.Watch(task_id, None, started_at=0, deadline=1, clock=Clock(), jitter=no_jitter, log=LOG)
