@@ -19,13 +19,19 @@ if TYPE_CHECKING:
 
 _HEAD = 64
 """Bytes that tell what a file is."""
-_BRANDS = {b"M4A ": "audio/mp4", b"M4B ": "audio/mp4", b"qt  ": "video/quicktime"}
-_NO_MEDIA_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
+_SHORTEST = 12
+_BRANDS = {
+    b"M4A ": "audio/mp4",
+    b"M4B ": "audio/mp4",
+    b"qt  ": "video/quicktime",
+    b"avif": "image/avif",
+    b"heic": "image/heic",
+    b"heix": "image/heic",
+    b"mif1": "image/heic",
+}
 
 
 def _iso(head: bytes) -> str | None:
-    if head[8:12] in _NO_MEDIA_BRANDS:
-        return f"image/{'avif' if head[8:12] == b'avif' else 'heic'}"
     return _BRANDS.get(head[8:12], "video/mp4")
 
 
@@ -63,7 +69,9 @@ def media_type(head: bytes) -> str | None:
     :param head: Its first 64 bytes, or as many as it has.
     :return: Its MIME type; None unless it is an image, a video or audio.
     """
-    head = head.ljust(12, b"\0")
+    # A text may begin like one ("The wide screen"), but it holds no NUL, as every format that begins with letters does.
+    if len(head) < _SHORTEST or (0x20 <= head[0] < 0x80 and b"\0" not in head):
+        return None
     for offset, signature, kind in _SIGNATURES:
         if head.startswith(signature, offset):
             return kind if isinstance(kind, str) else kind(head)
