@@ -55,6 +55,25 @@ def default_poll_interval() -> float | None:
     return _configured_seconds("poll_interval")
 
 
+def ledger_path() -> str | None:
+    """The ``[seedance] ledger_path`` of Airflow's configuration; None unless set.
+
+    :raises SeedanceConfigurationError: if it is no URL and no absolute path.
+    """
+    path = (_option("ledger_path") or "").strip()
+    if path and "://" not in path and not path.startswith("/"):
+        raise SeedanceConfigurationError(
+            f"{_named('ledger_path')} is {path!r}: it must be a URL such as s3://aws_default@bucket/seedance, or an "
+            "absolute path"
+        )
+    return path or None
+
+
+def price_list_path() -> str | None:
+    """The ``[seedance] price_list`` of Airflow's configuration, a path or URL; None unless set."""
+    return (_option("price_list") or "").strip() or None
+
+
 def _configured_seconds(option: str) -> float | None:
     return positive_number(_option(option), _named(option), at_most=defaults.MAX_SECONDS)
 
