@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import threading
 from datetime import timedelta
 from decimal import Decimal
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, redact
+from airflow.providers.common.compat.sdk import BaseHook, redact
 
-from seedance_provider.api.models import TaskStatus
+from seedance_provider import defaults
+from seedance_provider.api.records import TaskStatus
 from seedance_provider.exceptions import (
     SeedanceAuthenticationError,
     SeedanceConcurrencyLimitError,
@@ -25,6 +28,7 @@ from seedance_provider.exceptions import (
     SeedanceTaskTimeoutError,
     SeedanceTransportError,
 )
+from seedance_provider.get_provider_info import CONN_FIELDS
 from seedance_provider.hooks.seedance import SeedanceHook
 
 if TYPE_CHECKING:
@@ -73,10 +77,12 @@ def test_a_running_task_is_read_as_it_is(seedance_emulator: Emulator) -> None:
 def test_waiting_for_a_failed_task_raises_the_vendors_reason(seedance_emulator: Emulator, dialect: str) -> None:
     hook = SeedanceHook()
     task_id = hook.create_task("seedance-20", FOX | {"prompt": "[[fail:2038]]"})
-    with pytest.raises(SeedanceTaskFailedError, match="violates our content rules") as caught:
+    with pytest.raises(SeedanceTaskFailedError) as caught:
         hook.wait_for_task(task_id, poll_interval=0.05)
     assert caught.value.seedance_task_id == task_id
     assert caught.value.record is not None
+    assert caught.value.message == caught.value.record.failure.message  # the vendor's own words
+    assert caught.value.message.rstrip(".") in str(caught.value)
     assert caught.value.code == ("2038" if dialect == "current" else None)
 
 
@@ -87,11 +93,11 @@ def test_a_record_of_a_failed_task_is_read_without_an_error(seedance_emulator: E
     assert record.failure.code == "2038"
 
 
-def test_waiting_ends_at_the_timeout_and_says_how_to_go_on(seedance_emulator: Emulator) -> None:
+def test_waiting_ends_at_the_timeout_and_names_the_call_to_collect_the_video(seedance_emulator: Emulator) -> None:
     seedance_emulator.settings.update({"waiting_seconds": 60.0})
     hook = SeedanceHook()
     task_id = hook.create_task("seedance-20", FOX)
-    with pytest.raises(SeedanceTaskTimeoutError, match=f"seedance_task_id='{task_id}'"):
+    with pytest.raises(SeedanceTaskTimeoutError, match=re.escape(f"SeedanceTaskSensor(seedance_task_id={task_id!r})")):
         hook.wait_for_task(task_id, poll_interval=0.05, timeout=timedelta(seconds=0.2))
 
 
@@ -103,31 +109,31 @@ def test_waiting_takes_interval_and_timeout_from_the_configuration(
     monkeypatch.setenv("AIRFLOW__SEEDANCE__POLL_INTERVAL", "0.1")
     hook = SeedanceHook()
     task_id = hook.create_task("seedance-20", FOX)
-    with pytest.raises(SeedanceTaskTimeoutError, match=r"did not end within"):
+    with pytest.raises(SeedanceTaskTimeoutError):
         hook.wait_for_task(task_id)
-    # The adaptive schedule would have looked twice: at once and at the deadline.
+    # The adaptive schedule would have polled twice: at once and at the deadline.
     assert 3 <= len(seedance_emulator.requests("recordInfo")) <= 7
 
 
 @pytest.mark.parametrize(
     ("argument", "value"), [("poll_interval", 0), ("poll_interval", "10"), ("timeout", -1), ("timeout", True)]
 )
-def test_a_bad_duration_is_named_before_anything_is_asked(
+def test_a_bad_duration_is_named_before_anything_is_sent(
     seedance_emulator: Emulator, argument: str, value: Any
 ) -> None:
-    with pytest.raises(ValueError, match=f"{argument}={value!r} is not a duration"):
+    with pytest.raises(ValueError, match=f"{argument}={value!r}"):
         SeedanceHook().wait_for_task("task_1", **{argument: value})
     assert seedance_emulator.requests() == []
 
 
-def test_a_blip_does_not_lose_a_task(seedance_emulator: Emulator, task_log: TaskLog) -> None:
+def test_polls_that_fail_do_not_lose_a_task(seedance_emulator: Emulator, task_log: TaskLog) -> None:
     hook = SeedanceHook()
     task_id = hook.create_task("seedance-20", FOX)
     for fault in ("html", "reset", "empty", "truncated"):
         seedance_emulator.add_fault(fault, on="recordInfo")
     assert hook.wait_for_task(task_id, poll_interval=0.05).urls
     assert len(task_log.warnings) == 4
-    assert all(task_id in line and "not lost" in line for line in task_log.warnings)
+    assert all(line.count(task_id) == 1 for line in task_log.warnings[:3])
 
 
 def test_reading_a_task_is_tried_three_times(seedance_emulator: Emulator) -> None:
@@ -158,7 +164,7 @@ def test_credits_are_decimals(seedance_emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("value", [None, "", "  ", ["task_1", "task_2"], 7])
 def test_what_is_not_an_id_is_refused_without_a_request(seedance_emulator: Emulator, value: Any) -> None:
-    with pytest.raises(SeedanceInvalidRequestError, match="is not a task id"):
+    with pytest.raises(SeedanceInvalidRequestError, match=re.escape(repr(value))):
         SeedanceHook().get_task(value)
     assert seedance_emulator.requests() == []
 
@@ -168,13 +174,13 @@ def test_what_is_not_an_id_is_refused_without_a_request(seedance_emulator: Emula
 
 def test_the_connection_is_looked_up_once(seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_up: list[str] = []
-    original = SeedanceHook.get_connection
+    original = BaseHook.get_connection
 
-    def get_connection(_hook: SeedanceHook, conn_id: str) -> Any:
+    def get_connection(conn_id: str) -> Any:
         looked_up.append(conn_id)
         return original(conn_id)
 
-    monkeypatch.setattr(SeedanceHook, "get_connection", get_connection)
+    monkeypatch.setattr(BaseHook, "get_connection", get_connection)
     hook = SeedanceHook()
     assert looked_up == []
     hook.wait_for_task(hook.create_task("seedance-20", FOX), poll_interval=0.02)
@@ -230,19 +236,16 @@ def test_the_settings_do_not_show_the_key(seedance_emulator: Emulator) -> None:
     assert seedance_emulator.api_key not in repr(SeedanceHook().settings)
 
 
-# What happens to a createTask of unknown fate.
+# A createTask of unknown outcome.
 
 
-def test_after_a_500_the_vendors_policy_sends_again_and_says_what_that_may_cost(
-    seedance_emulator: Emulator, task_log: TaskLog
-) -> None:
+def test_after_a_500_the_vendors_policy_sends_again_and_warns(seedance_emulator: Emulator, task_log: TaskLog) -> None:
     seedance_emulator.add_fault("http", status=500, accept=True)
     task_id = SeedanceHook().create_task("seedance-20", FOX)
     bill = seedance_emulator.bill()
     assert bill["tasks_created"] == 2, "the vendor may well have accepted the request that it answered with a 500"
     assert bill["tasks"][1]["taskId"] == task_id
     (warning,) = task_log.warnings
-    assert "this buys a second video" in warning
     assert "submit_policy='safe'" in warning
 
 
@@ -250,16 +253,40 @@ def test_the_vendors_policy_gives_up_after_three_requests(seedance_emulator: Emu
     seedance_emulator.add_fault("http", status=500, times=None)
     with pytest.raises(SeedanceServerError) as caught:
         SeedanceHook().create_task("seedance-20", FOX)
-    assert not isinstance(caught.value, AirflowFailException)
+    assert (caught.value.retryable, caught.value.charged) == (True, "unknown")
     assert len(seedance_emulator.requests("createTask")) == 3
 
 
+@pytest.mark.parametrize("refusal", [{"status": 402}, {"status": 401}, {"status": 403}, {"status": 429}], ids=str)
+def test_a_refusal_after_an_unknown_outcome_does_not_take_it_back(
+    seedance_emulator: Emulator, refusal: dict[str, int]
+) -> None:
+    seedance_emulator.add_fault("http", status=500, accept=True)
+    seedance_emulator.add_fault("http", **refusal)
+    with pytest.raises(SeedanceError) as caught:
+        SeedanceHook().create_task("seedance-20", FOX)
+    assert (caught.value.status_code, caught.value.charged) == (refusal["status"], "unknown")
+    assert "Nothing was charged" not in str(caught.value)
+
+
+def test_no_more_than_three_of_unknown_outcome_are_sent_for_one_video(seedance_emulator: Emulator) -> None:
+    seedance_emulator.add_fault("http", status=500, times=None)
+    counts: list[int] = []
+    with pytest.raises(SeedanceServerError):
+        SeedanceHook().create_task("seedance-20", FOX, unknown=1, remember=counts.append)
+    assert counts == [2, 3]
+    with pytest.raises(SeedanceSubmitUncertainError):
+        SeedanceHook().create_task("seedance-20", FOX, unknown=3, remember=counts.append)
+    assert counts == [2, 3]
+    assert len(seedance_emulator.requests("createTask")) == 2
+
+
 @pytest.mark.parametrize("fault", ["http", "html", "reset"])
-def test_the_safe_policy_sends_once_and_calls_for_a_person(seedance_emulator: Emulator, fault: str) -> None:
+def test_the_safe_policy_sends_once_and_fails_for_manual_review(seedance_emulator: Emulator, fault: str) -> None:
     seedance_emulator.add_fault(fault, accept=True)
-    with pytest.raises(SeedanceSubmitUncertainError, match="look at the account's task list") as caught:
+    with pytest.raises(SeedanceSubmitUncertainError, match=r"SeedanceTaskSensor\(seedance_task_id=") as caught:
         SeedanceHook(submit_policy="safe").create_task("seedance-20", FOX)
-    assert isinstance(caught.value, AirflowFailException)
+    assert (caught.value.retryable, caught.value.charged) == (False, "unknown")
     assert len(seedance_emulator.requests("createTask")) == 1
     assert seedance_emulator.bill()["tasks_created"] == 1
 
@@ -267,9 +294,11 @@ def test_the_safe_policy_sends_once_and_calls_for_a_person(seedance_emulator: Em
 def test_the_safe_policy_sends_once_when_the_answer_takes_too_long(
     seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, seedance_emulator, extra={"read_timeout": 0.2, "submit_policy": "safe"})
-    seedance_emulator.add_fault("slow", seconds=0.6, accept=True)
-    with pytest.raises(SeedanceSubmitUncertainError, match="timed out"):
+    connect(
+        monkeypatch, seedance_emulator, extra={"read_timeout": 0.2, "connect_timeout": 0.2, "submit_policy": "safe"}
+    )
+    seedance_emulator.add_fault("slow", seconds=1, accept=True)
+    with pytest.raises(SeedanceSubmitUncertainError):
         SeedanceHook().create_task("seedance-20", FOX)
     assert seedance_emulator.bill()["tasks_created"] == 1
 
@@ -280,22 +309,32 @@ def test_a_200_without_a_task_id_is_never_sent_again(
     seedance_emulator: Emulator, submit_policy: str, fault: str
 ) -> None:
     seedance_emulator.add_fault(fault, times=None)
-    with pytest.raises(SeedanceSubmitUncertainError, match="A video may have been bought"):
+    with pytest.raises(SeedanceSubmitUncertainError) as caught:
         SeedanceHook(submit_policy=submit_policy).create_task("seedance-20", FOX)
+    assert caught.value.charged == "unknown"
     assert len(seedance_emulator.requests("createTask")) == 1
 
 
 @pytest.mark.parametrize("submit_policy", ["vendor", "safe"])
-def test_a_request_that_never_left_is_sent_again_under_both_policies(
+def test_a_request_that_was_not_sent_is_sent_again_under_both_policies(
     seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, task_log: TaskLog, submit_policy: str
 ) -> None:
-    port = seedance_emulator.port
+    monkeypatch.setattr(defaults, "BACKOFF_BASE", 1.0)
+    monkeypatch.setattr(defaults, "BACKOFF_CAP", 1.0)
     seedance_emulator.stop()
-    monkeypatch.setattr("time.sleep", lambda _: seedance_emulator.start())
+    restart = threading.Timer(0.1, seedance_emulator.start)
+    restart.start()
     assert SeedanceHook(submit_policy=submit_policy).create_task("seedance-20", FOX)
-    assert seedance_emulator.port == port
-    (warning,) = task_log.warnings
-    assert "nothing was bought" in warning
+    restart.join()
+    assert len(task_log.warnings) == 1
+    assert seedance_emulator.bill()["tasks_created"] == 1
+
+
+def test_a_request_that_is_never_sent_charges_nothing(seedance_emulator: Emulator) -> None:
+    seedance_emulator.stop()
+    with pytest.raises(SeedanceTransportError) as caught:
+        SeedanceHook().create_task("seedance-20", FOX)
+    assert (caught.value.retryable, caught.value.request_sent, caught.value.charged) == (True, False, "no")
 
 
 @pytest.mark.parametrize("submit_policy", ["vendor", "safe"])
@@ -344,13 +383,13 @@ def test_the_submit_policy_is_the_arguments_then_the_connections_then_the_config
 def test_a_wrong_submit_policy_is_refused_wherever_it_stands(
     seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SeedanceConfigurationError, match="submit_policy is 'never': say 'vendor' or 'safe'"):
+    with pytest.raises(SeedanceConfigurationError, match="submit_policy is 'never'"):
         SeedanceHook(submit_policy="never")
     monkeypatch.setenv("AIRFLOW__SEEDANCE__SUBMIT_POLICY", "sometimes")
     with pytest.raises(SeedanceConfigurationError, match=r"\[seedance\] submit_policy .* is 'sometimes'"):
         SeedanceHook().create_task("seedance-20", FOX)
     connect(monkeypatch, seedance_emulator, extra={"submit_policy": "often"})
-    with pytest.raises(SeedanceConfigurationError, match="extra of connection 'seedance_default' is 'often'"):
+    with pytest.raises(SeedanceConfigurationError, match="'seedance_default' is 'often'"):
         SeedanceHook().create_task("seedance-20", FOX)
     assert seedance_emulator.requests() == []
 
@@ -372,7 +411,7 @@ class Verdict:
 def test_a_good_key_is_accepted(seedance_emulator: Emulator) -> None:
     verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
     assert verdict.good
-    assert verdict.text == f"The API key is accepted by {seedance_emulator.url}/api/v1"
+    assert f"{seedance_emulator.url}/api/v1" in verdict.text
 
 
 @pytest.mark.seedance_emulator(dialect="envelope")
@@ -395,8 +434,8 @@ def test_a_bad_key_is_told(seedance_emulator: Emulator, monkeypatch: pytest.Monk
     connect(monkeypatch, seedance_emulator, password="sk-wrong-key")
     verdict = Verdict(seedance_emulator, "sk-wrong-key")
     assert not verdict.good
-    assert "refused the API key: 401 'Invalid API Key'" in verdict.text
-    assert "Check the password" in verdict.text
+    assert "401 'Invalid API Key'" in verdict.text
+    assert "'API key'" in verdict.text  # the field of the form
 
 
 @pytest.mark.parametrize(("state", "words"), [("inactive", "is inactive"), ("expired", "has expired")])
@@ -411,16 +450,15 @@ def test_a_key_without_access_to_the_api_is_told(seedance_emulator: Emulator) ->
     seedance_emulator.put_account(key=seedance_emulator.api_key, state="no_access")
     verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
     assert not verdict.good
-    assert "API access not enabled" in verdict.text
-    assert "support" in verdict.text
-    assert "another account" not in verdict.text, "there is no task that could belong to one"
+    assert "403 'API access not enabled" in verdict.text
+    assert "connection that created it" not in verdict.text, "the user asked about no task"
 
 
 def test_a_missing_key_is_told_without_a_request(seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, seedance_emulator, password="")
     verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
     assert not verdict.good
-    assert "has no API key: put it into the password field" in verdict.text
+    assert "'API key'" in verdict.text
     assert seedance_emulator.requests() == []
 
 
@@ -428,7 +466,6 @@ def test_an_unreachable_host_is_told(seedance_emulator: Emulator) -> None:
     seedance_emulator.stop()
     verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
     assert not verdict.good
-    assert verdict.text.startswith("Seedance cannot be reached: ")
     assert seedance_emulator.url in verdict.text
 
 
@@ -436,28 +473,28 @@ def test_a_connection_that_breaks_off_is_told(seedance_emulator: Emulator) -> No
     seedance_emulator.add_fault("reset", on="recordInfo")
     verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
     assert not verdict.good
-    assert verdict.text.startswith("Seedance cannot be reached: ")
+    assert seedance_emulator.url in verdict.text
 
 
 def test_a_wrong_base_url_is_told(seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, seedance_emulator, host=f"{seedance_emulator.url}/docs")
     verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
     assert not verdict.good
-    assert f"No Seedance API at {seedance_emulator.url}/docs/api/v1" in verdict.text
+    assert f"{seedance_emulator.url}/docs/api/v1" in verdict.text
 
 
 def test_a_host_that_only_redirects_is_told(seedance_emulator: Emulator) -> None:
     seedance_emulator.add_fault("redirect", on="recordInfo")
     verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
     assert not verdict.good
-    assert "redirect" in verdict.text
+    assert "302" in verdict.text
 
 
 def test_an_edge_that_blocks_the_request_is_told(seedance_emulator: Emulator) -> None:
     seedance_emulator.add_fault("html", on="recordInfo", status=403)
     verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
     assert not verdict.good
-    assert "Blocked before it reached the API" in verdict.text
+    assert "403" in verdict.text
     assert "User-Agent" in verdict.text
 
 
@@ -465,7 +502,7 @@ def test_an_api_that_is_down_is_told_after_one_request(seedance_emulator: Emulat
     seedance_emulator.add_fault("html", on="recordInfo", status=502, times=None)
     verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
     assert not verdict.good
-    assert "failed to answer: 502" in verdict.text
+    assert "502" in verdict.text
     assert len(seedance_emulator.requests("recordInfo")) == 1
 
 
@@ -473,7 +510,8 @@ def test_a_field_that_cannot_be_used_is_told(seedance_emulator: Emulator, monkey
     connect(monkeypatch, seedance_emulator, extra={"read_timeout": "soon"})
     verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
     assert not verdict.good
-    assert "read_timeout in the extra of connection 'seedance_default' is 'soon'" in verdict.text
+    assert "read_timeout" in verdict.text
+    assert "'soon'" in verdict.text
 
 
 def test_a_missing_connection_is_told() -> None:
@@ -518,7 +556,7 @@ def test_the_form_is_made_by_airflow_3_which_has_mocks_in_place_of_wtforms(monke
     monkeypatch.setitem(sys.modules, "wtforms.validators", validators)
     shown = {name: widget.param.dump() for name, widget in SeedanceHook.get_connection_form_widgets().items()}
     assert shown["submit_policy"]["schema"]["title"] == "Submit policy"
-    assert "second video" in shown["submit_policy"]["description"]
+    assert shown["submit_policy"]["description"] == CONN_FIELDS["submit_policy"]["description"]
     assert shown["read_timeout"]["schema"]["type"] == ["integer", "null"]
     assert shown["allow_insecure_http"]["schema"]["type"] == ["boolean", "null"]
 
