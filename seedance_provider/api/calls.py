@@ -123,7 +123,8 @@ def _read_task_id(reply: Reply) -> str:
     payload = load_json(reply.body)
     members: Mapping[str, Any] = unwrap(payload) if isinstance(payload, dict) else {}
     task_id = task_id_or_none(members.get("taskId"))
-    if task_id is None:
+    # A whole error may tell of other tasks; of an answer that was cut, or a success of another shape, it is this one's.
+    if task_id is None and (payload is None or reply.status < 300):
         found = {task_id_or_none(found.decode("utf-8", "replace")) for found in _TASK_ID_IN_BYTES.findall(reply.body)}
         task_id = found.pop() if len(found) == 1 else None
     # An id that arrived is the answer, however the connection or the status went wrong: the task exists.
