@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from seedance_provider.connection import SeedanceSettings
-from seedance_provider.transport import aio, sync
+from seedance_provider.transport.aio import AioTransport
+from seedance_provider.transport.pool import Channel
+from seedance_provider.transport.sync import SyncTransport
+from tests.support.pauses import hurried
 
 if TYPE_CHECKING:
-    from seedance_provider.api.flows import Flow
+    from seedance_provider.api.messages import Flow
 
 _numbers = itertools.count(1)
 
@@ -43,33 +45,18 @@ def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     pauses: list[float] = []
     key = f"zimg_contract{next(_numbers):06}"
 
-    class Time:
-        monotonic = staticmethod(time.monotonic)
-        sleep = staticmethod(pauses.append)
-
-    class Asyncio:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(asyncio, name)
-
-        async def sleep(self, seconds: float) -> None:
-            pauses.append(seconds)
-
-    monkeypatch.setattr(sync, "time", Time)
-    monkeypatch.setattr(aio, "asyncio", Asyncio())
-
     def by_requests(flow: Flow[Any], base_url: str) -> Any:
         settings = SeedanceSettings(base_url, key)
-        return sync.SyncTransport(settings, lambda: settings).drive(flow)
+        return SyncTransport(settings, lambda: settings).drive(hurried(flow, pauses))
 
     def by_aiohttp(flow: Flow[Any], base_url: str) -> Any:
-        settings = SeedanceSettings(base_url, key)
-
-        async def renew() -> SeedanceSettings:
-            return settings
+        async def read() -> SeedanceSettings:
+            return SeedanceSettings(base_url, key)
 
         async def main() -> Any:
-            async with aio.shared_session(base_url) as session:
-                return await aio.AioTransport(session, settings, renew).drive(flow)
+            async with Channel(read) as channel:
+                # Without the channel's rate limiter, whose pauses are none of the flow's.
+                return await AioTransport(channel, None).drive(hurried(flow, pauses))
 
         return asyncio.run(main())
 

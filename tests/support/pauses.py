@@ -13,13 +13,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def hurried(flow: Flow[T]) -> Flow[T]:
-    """The same flow without its pauses."""
+def hurried(flow: Flow[T], pauses: list[float] | None = None) -> Flow[T]:
+    """The same flow without its pauses.
+
+    :param flow: The flow.
+    :param pauses: Told of each pause that is left out.
+    """
     try:
         step = next(flow)
         while True:
             try:
-                result = None if isinstance(step, Sleep) else (yield step)
+                if isinstance(step, Sleep):
+                    result = None
+                    if pauses is not None:
+                        pauses.append(step.seconds)
+                else:
+                    result = yield step
             except SeedanceTransportError as error:
                 step = flow.throw(error)
             else:
