@@ -20,6 +20,7 @@ from seedance_provider.exceptions import (
     SeedanceError,
     SeedanceOutputMissingError,
     SeedanceTaskFailedError,
+    SeedanceTaskTimeoutError,
 )
 from seedance_provider.execution import submit
 from seedance_provider.execution.receipts import Outcome, Stage
@@ -158,14 +159,18 @@ def last_poll(hook: SeedanceHook, seedance_task_id: str, reason: str) -> TaskRec
     :param seedance_task_id: The task's id.
     :param reason: Why Airflow ended the deferral.
     :return: The record of a success.
+    :raises SeedanceTaskTimeoutError: if it still runs, and Airflow's reason is that the deadline passed.
     :raises SeedanceError: if it still runs, ended otherwise, or could not be polled.
     """
+    hook.log.warning("Airflow ended the deferral (%s); polling once (task %s)", reason, seedance_task_id)
     record = hook.get_task(seedance_task_id)
     if record.failure is not None:
         raise flows.task_failed(record)
     if record.outputs:
         return record
-    raise SeedanceError(
+    # Its word is "Trigger timeout"; "Trigger failure" says nothing of the deadline.
+    kind = SeedanceTaskTimeoutError if "timeout" in reason.lower() else SeedanceError
+    raise kind(
         f"Airflow ended the deferral ({reason}) while the status was {record.raw_status!r}. "
         f"{flows.keeps_running(seedance_task_id)}",
         seedance_task_id=seedance_task_id,
