@@ -159,7 +159,9 @@ class Folder:
             try:
                 file_system.pipe_file(f"{path}/{name}", content)
             except FileNotFoundError:
-                # Stores without folders are spared the question whether there is one.
+                # A disk needs its folders. A path that begins with a bucket does not, and no bucket is made by mistake.
+                if not path.startswith("/"):
+                    raise
                 file_system.makedirs(path, exist_ok=True)
                 file_system.pipe_file(f"{path}/{name}", content)
 
