@@ -67,6 +67,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["seedance_provider.triggers.seedance", "seedance_provider.triggers.slots"],
             }
         ],
+        "notifications": ["seedance_provider.notifications.seedance.SeedanceNotifier"],
         "extra-links": ["seedance_provider.links.seedance.SeedanceVideoLink"],
         "connection-types": [
             {
