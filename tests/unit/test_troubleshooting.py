@@ -42,8 +42,13 @@ def quoted_symptoms() -> list[str]:
     return [quote for row in rows[1:] for quote in re.findall(r'"([^"]+)"', re.sub(r"`[^`]*`", "", row))]
 
 
-@pytest.mark.parametrize("quote", quoted_symptoms())
-def test_a_symptom_in_quotes_is_a_text_of_the_package(quote: str) -> None:
+def quoted_lines() -> list[str]:
+    page = (DOCS / "money-measured.md").read_text("utf-8")
+    return [line.strip() for line in re.findall(r"^> (.*)$", page, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("quote", [*quoted_symptoms(), *quoted_lines()])
+def test_a_quote_in_the_docs_is_a_text_of_the_package(quote: str) -> None:
     assert any(quote in template for template in templates())
 
 
