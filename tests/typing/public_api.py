@@ -9,8 +9,10 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, assert_type
 
-from seedance_provider.api.models import TaskFailure, TaskOutput, TaskRecord, TaskStatus, parse_webhook
+from seedance_provider.api.records import TaskFailure, TaskOutput, TaskRecord, TaskStatus, parse_webhook
 from seedance_provider.exceptions import (
+    Charged,
+    FailedRecord,
     SeedanceConcurrencyLimitError,
     SeedanceError,
     SeedanceInsufficientCreditsError,
@@ -93,12 +95,14 @@ def errors() -> None:
         assert_type(error.errors, list[dict[str, str]])
     except SeedanceTaskFailedError as error:
         assert_type(error.code, str | None)
-        assert_type(error.record, TaskRecord | None)
+        assert_type(error.record, FailedRecord | None)
     except SeedanceTaskTimeoutError as error:
         assert_type(error.seedance_task_id, str | None)
     except SeedanceError as error:
         assert_type(error.status_code, int | None)
         assert_type(error.message, str)
+        assert_type(error.charged, Charged)
+        assert_type(error.retryable, bool)
 
 
 def trigger() -> None:
