@@ -82,7 +82,7 @@ def test_soft_fail_skips(run: DagOutcome, mode: str) -> None:
 
 
 @in_every_mode
-def test_what_may_be_better_next_time_is_retried(run: DagOutcome, mode: str) -> None:
+def test_a_transient_error_is_retried(run: DagOutcome, mode: str) -> None:
     assert (run[f"nowhere_{mode}"].state, run[f"nowhere_{mode}"].try_number) == ("failed", 2)
 
 
@@ -95,9 +95,49 @@ def test_a_mapped_sensor_waits_for_each_task(run: DagOutcome) -> None:
     assert len(run["wait_two", 0].returned) == 1
 
 
+def test_a_failure_leaves_its_record_and_a_summary_for_later_tasks(run: DagOutcome) -> None:
+    failed = run["failure_deferred"]
+    assert failed.xcoms["seedance_task"]["status"] == "fail"
+    assert failed.xcoms["seedance_error"]["code"] == "2038"
+    assert failed.xcoms["seedance_error"]["charged"] == "no"
+    assert run["timeout_deferred"].xcoms["seedance_error"]["seedance_task_id"] == run["hang"].returned
+
+
 def test_no_secret_is_in_any_xcom(run: DagOutcome, emulator: Emulator) -> None:
     assert emulator.api_key not in repr(vars(run))
 
 
-def test_every_video_was_paid_for_once(run: DagOutcome, emulator: Emulator) -> None:
+@in_every_mode
+def test_no_signature_of_a_url_is_in_what_airflow_prints(
+    seedance_emulator: Emulator,
+    airflow_database: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    mode: str,
+) -> None:
+    signed = "https://cdn.example.com/video.mp4?X-Tos-Signature=s1gnature"
+    seedance_emulator.add_fault("status_word", on="recordInfo", word="generating")
+    seedance_emulator.add_fault(
+        "members", set={"output": [{"url": signed, "lastFrameImage": signed}], "status": "success"}, times=None
+    )
+    settings = {"deferred": "", "poke": ", deferrable=False", "reschedule": ", deferrable=False, mode='reschedule'"}
+    run = run_dag(
+        tmp_path,
+        f"""
+        create = SeedanceCreateTaskOperator(task_id="create", inputs={{"prompt": "a fox"}})
+        SeedanceTaskSensor(
+            task_id="wait", seedance_task_id=create.output, poll_interval=0.1{settings[mode]}
+        )
+        """,
+    )
+    assert run["wait"].returned == [signed]
+    assert seedance_emulator.counts("recordInfo")["fault:status_word"] == 1
+    captured = capfd.readouterr()
+    printed = captured.out + captured.err + caplog.text
+    assert run["create"].returned in printed
+    assert "s1gnature" not in printed
+
+
+def test_every_video_was_charged_once(run: DagOutcome, emulator: Emulator) -> None:
     assert emulator.bill()["tasks_created"] == 5
