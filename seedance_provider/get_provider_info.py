@@ -12,23 +12,23 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     "submit_policy": {
         "label": "Submit policy",
         "schema": {"type": ["string", "null"], "enum": ["vendor", "safe"]},
-        "description": "What to do when the outcome of a createTask is unknown. vendor (default): send it again, which "
-        "may be charged twice; safe: fail, for manual review",
+        "description": "For a createTask of unknown outcome. vendor (default): send it again, which may be charged "
+        "twice; safe: fail, for manual review",
     },
     "requests_per_minute": {
         "label": "Requests per minute",
         "schema": {"type": ["integer", "null"], "minimum": 1},
-        "description": "The most requests one process makes on this connection. Default: no limit",
+        "description": "Rate limit of one process on this connection. Default: no limit",
     },
     "connect_timeout": {
         "label": "Connect timeout (s)",
         "schema": {"type": ["integer", "null"], "minimum": 1},
-        "description": f"Default: {defaults.DEFAULT_CONNECT_TIMEOUT:.0f}",
+        "description": f"To establish a connection. Default: {defaults.DEFAULT_CONNECT_TIMEOUT:.0f}",
     },
     "read_timeout": {
         "label": "Read timeout (s)",
         "schema": {"type": ["integer", "null"], "minimum": 1},
-        "description": f"Default: {defaults.DEFAULT_READ_TIMEOUT:.0f}",
+        "description": f"For a whole answer. Default: {defaults.DEFAULT_READ_TIMEOUT:.0f}",
     },
     "allow_insecure_http": {
         "label": "Allow http://",
@@ -64,7 +64,11 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": _INTEGRATION,
-                "python-modules": ["seedance_provider.triggers.seedance", "seedance_provider.triggers.slots"],
+                "python-modules": [
+                    "seedance_provider.triggers.ledger",
+                    "seedance_provider.triggers.seedance",
+                    "seedance_provider.triggers.slots",
+                ],
             }
         ],
         "notifications": ["seedance_provider.notifications.seedance.SeedanceNotifier"],
@@ -80,11 +84,11 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "config": {
             "seedance": {
-                "description": "Defaults of the Seedance provider; a connection or a parameter may say otherwise.",
+                "description": "Defaults of the Seedance provider; a connection or a parameter takes precedence.",
                 "options": {
                     "submit_policy": {
-                        "description": "What to do with a createTask that was sent and got no usable answer: "
-                        "``vendor`` sends it again, which may be charged twice; ``safe`` fails, for manual review.",
+                        "description": "For a createTask of unknown outcome (5xx, timeout, reset): ``vendor`` sends it "
+                        "again, which may be charged twice; ``safe`` fails, for manual review.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "safe",
@@ -98,11 +102,21 @@ def get_provider_info() -> dict[str, Any]:
                         "default": None,
                     },
                     "timeout": {
-                        "description": "Seconds to wait for a task before giving up on it.",
+                        "description": "Seconds to wait for a task. After that the Airflow task fails; the video keeps "
+                        "running and is billed.",
                         "version_added": "0.1.0",
                         "type": "float",
                         "example": "3600",
                         "default": str(int(defaults.DEFAULT_WAIT_TIMEOUT)),
+                    },
+                    "ledger_path": {
+                        "description": "Where receipts of submitted videos are kept, a URL of object storage or an "
+                        "absolute path: with it a retry and a clear know the video on every Airflow version. Empty: "
+                        "only Airflow 3.3 and later remember it.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://aws_default@bucket/seedance",
+                        "default": None,
                     },
                 },
             }
