@@ -17,8 +17,10 @@ from seedance_provider.config import (
     default_poll_interval,
     default_submit_policy,
     default_wait_timeout,
+    ledger_path,
     parse_submit_policy,
     positive_number,
+    price_list_path,
     seconds_of,
 )
 from seedance_provider.exceptions import SeedanceConfigurationError
@@ -58,6 +60,30 @@ def test_a_bad_option_is_named_with_its_section_and_its_value(
     assert f"[seedance] {option}" in str(caught.value)
     assert repr(value) in str(caught.value)
     assert isinstance(caught.value, AirflowFailException), "a retry cannot help"
+
+
+@pytest.mark.parametrize("path", ["s3://aws_default@bucket/seedance", "file:///data/seedance", "/data/seedance"])
+@pytest.mark.parametrize("around", ["{}", " {}\n"])
+def test_a_ledger_is_at_a_url_or_an_absolute_path(monkeypatch: pytest.MonkeyPatch, path: str, around: str) -> None:
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", around.format(path))
+    assert ledger_path() == path
+
+
+@pytest.mark.parametrize("path", ["seedance", "./seedance", "s3:bucket"])
+def test_a_ledger_at_a_relative_path_is_refused(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Workers would each have one of their own."""
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", path)
+    with pytest.raises(SeedanceConfigurationError, match=r"\[seedance\] ledger_path"):
+        ledger_path()
+
+
+def test_there_is_no_ledger_and_no_price_list_unless_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (ledger_path(), price_list_path()) == (None, None)
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", "  ")
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__PRICE_LIST", " ")
+    assert (ledger_path(), price_list_path()) == (None, None)
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__PRICE_LIST", " /etc/prices.json ")
+    assert price_list_path() == "/etc/prices.json"
 
 
 @pytest.mark.parametrize(("value", "number"), [("5", 5), (5, 5), (2.5, 2.5), ("1e3", 1000), (None, None), ("", None)])

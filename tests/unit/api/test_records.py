@@ -379,8 +379,8 @@ def test_no_number_is_too_large_or_too_small_to_be_read(member: str, quote: str,
 
 
 def test_a_number_of_more_digits_than_python_prints_is_unknown() -> None:
-    record = records.parse_task({"taskId": 10**5000, "creditsUsed": 10**5000, "createTime": -(10**5000)})
-    assert (record.seedance_task_id, record.credits_used, record.create_time) == ("", None, None)
+    record = records.parse_task(dict.fromkeys(("taskId", "model", "creditsUsed", "createTime"), 10**5000))
+    assert (record.seedance_task_id, record.model, record.credits_used, record.create_time) == ("", None, None, None)
 
 
 CONTROL_CHARACTERS = ["\ud800", "\x00", "\n", "\r", "\x1b[2J", "\x85", "\u202e", "\u2066", "\u2028", "\ufeff"]
