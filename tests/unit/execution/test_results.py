@@ -1,4 +1,4 @@
-"""What Airflow's stats are told of ended tasks, seen where a statsd client would get it."""
+"""How a wait ends: the log, XCom, and the metrics as a statsd client would get them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from seedance_provider import metrics
-from seedance_provider.api.models import TaskFailure, TaskRecord, TaskStatus
+from seedance_provider.api.records import TaskFailure, TaskOutput, TaskRecord, TaskStatus
 from seedance_provider.exceptions import (
     SeedanceError,
+    SeedanceInsufficientCreditsError,
+    SeedanceServerError,
+    SeedanceSubmitUncertainError,
     SeedanceTaskFailedError,
     SeedanceTaskNotFoundError,
     SeedanceTaskTimeoutError,
 )
+from seedance_provider.execution import results
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
-from tests.support.airflow import FakeTaskInstance, fire, hurry
+from tests.support.airflow import FakeTaskInstance, TaskLog, fire, hurry
 
 if TYPE_CHECKING:
     from seedance_provider.testing import Emulator
 
-PASSING = "Service temporarily unavailable."
+TRANSIENT = "Service temporarily unavailable."
 
 
 class StatsdClient:
@@ -89,11 +92,126 @@ def record(**changes: Any) -> TaskRecord:
     return TaskRecord(**members | changes)
 
 
+class Operator:
+    """An operator at the end of its wait."""
+
+    do_xcom_push = True
+    video_url = ""
+    log: Any = None
+
+
+def waiting(ti: FakeTaskInstance | None = None, *, push: bool = True) -> tuple[Any, Any]:
+    """An operator and its context."""
+    operator = Operator()
+    operator.do_xcom_push = push
+    return operator, {"ti": ti or FakeTaskInstance()}
+
+
+# A success.
+
+SUCCESS = record(
+    credits_used=Decimal("199.5"),
+    outputs=(TaskOutput(url="https://cdn.example.com/1.mp4?sig=x"), TaskOutput(url="https://cdn.example.com/2.mp4")),
+)
+
+
+@pytest.fixture
+def end(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, Any, list[str]]]:
+    """End a wait with a record; return the operator, its XComs and the lines of the log."""
+    log = TaskLog(monkeypatch, Operator)
+
+    def end(ended: TaskRecord, *, push: bool = True) -> tuple[Any, Any, list[str]]:
+        operator, context = waiting(push=push)
+        assert results.finish(ended, operator, context, operator.log) == ended.urls
+        return operator, context["ti"].xcoms, log.lines
+
+    return end
+
+
+def test_a_success_is_logged_with_its_numbers_and_unsigned_urls(end: Any) -> None:
+    operator, _, lines = end(SUCCESS)
+    assert all(part in lines[0] for part in ("task_1", "199.5 credits", "197 s"))
+    assert [line.rpartition(" ")[2] for line in lines[1:]] == [
+        "https://cdn.example.com/1.mp4",
+        "https://cdn.example.com/2.mp4",
+    ]
+    assert operator.video_url == SUCCESS.urls[0]
+
+
+def test_what_a_sparse_record_lacks_is_logged_as_unknown(end: Any) -> None:
+    _, _, lines = end(record(outputs=SUCCESS.outputs, credits_used=None, create_time=None))
+    assert lines[0].count("unknown") == 2
+
+
+def test_the_record_reaches_xcom_whole(end: Any) -> None:
+    _, xcoms, _ = end(SUCCESS)
+    assert TaskRecord.model_validate(xcoms["seedance_task"]) == SUCCESS
+
+
+def test_nothing_is_pushed_where_that_is_switched_off(end: Any) -> None:
+    assert end(SUCCESS, push=False)[1] == {}
+
+
+# A failure.
+
+
+def test_a_failure_leaves_its_record_and_a_summary(statsd: StatsdClient) -> None:
+    failed = record(status=TaskStatus.FAIL, failure=TaskFailure(code="2038", message="no"))
+    error = SeedanceTaskFailedError("x", code="2038", message="no", record=failed, seedance_task_id="task_1")
+    ti = FakeTaskInstance()
+    with pytest.raises(SeedanceTaskFailedError), results.reporting_failures(*waiting(ti)):
+        raise error
+    assert TaskRecord.model_validate(ti.xcoms["seedance_task"]) == failed
+    assert ti.xcoms["seedance_error"] == {
+        "type": "SeedanceTaskFailedError",
+        "message": "no",
+        "code": "2038",
+        "status_code": None,
+        "charged": "no",
+        "seedance_task_id": "task_1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "charged"),
+    [
+        (SeedanceInsufficientCreditsError("x", status_code=402), "no"),
+        (SeedanceSubmitUncertainError("x"), "unknown"),
+        (SeedanceServerError("x", status_code=502), "unknown"),
+        (SeedanceTaskTimeoutError("x", seedance_task_id="task_1"), "yes"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_any_other_error_leaves_a_summary(statsd: StatsdClient, error: SeedanceError, charged: str) -> None:
+    ti = FakeTaskInstance()
+    with pytest.raises(SeedanceError), results.reporting_failures(*waiting(ti)):
+        raise error
+    assert list(ti.xcoms) == ["seedance_error"]
+    assert ti.xcoms["seedance_error"]["charged"] == charged
+    assert ti.xcoms["seedance_error"]["status_code"] == error.status_code
+
+
+def test_a_failure_pushes_nothing_where_that_is_switched_off(statsd: StatsdClient) -> None:
+    ti = FakeTaskInstance()
+    with pytest.raises(SeedanceServerError), results.reporting_failures(*waiting(ti, push=False)):
+        raise SeedanceServerError("x")
+    assert ti.xcoms == {}
+
+
+def test_an_xcom_backend_that_fails_does_not_hide_the_error(statsd: StatsdClient) -> None:
+    class Broken(FakeTaskInstance):
+        def xcom_push(self, key: str, value: Any) -> None:
+            raise ConnectionError("no backend")
+
+    with pytest.raises(SeedanceTaskFailedError), results.reporting_failures(*waiting(Broken())):
+        raise SeedanceTaskFailedError("x", record=record())
+
+
 # One report.
 
 
 def test_a_success_is_a_task_its_credits_and_its_seconds(statsd: StatsdClient) -> None:
-    metrics.report("success", record())
+    results.report("success", record())
     tags = "model=seedance-20,outcome=success"
     assert statsd.counted == {f"seedance.tasks,{tags}": [1], f"seedance.credits_used,{tags}": [200]}
     assert statsd.timed == {f"seedance.generation_seconds,{tags}": [timedelta(seconds=197.25)]}
@@ -110,7 +228,7 @@ def test_a_success_is_a_task_its_credits_and_its_seconds(statsd: StatsdClient) -
     ],
 )
 def test_credits_are_counted_to_the_last_digit(statsd: StatsdClient, credits_used: Decimal, count: float) -> None:
-    metrics.report("success", record(credits_used=credits_used))
+    results.report("success", record(credits_used=credits_used))
     (counted,) = statsd.counted["seedance.credits_used,model=seedance-20,outcome=success"]
     assert counted == count
     assert type(counted) is type(count)  # a statsd line of 200 is 200|c, not 200.0|c
@@ -118,25 +236,25 @@ def test_credits_are_counted_to_the_last_digit(statsd: StatsdClient, credits_use
 
 @pytest.mark.parametrize("credits_used", [None, Decimal(-5)])
 def test_credits_that_are_none_are_not_counted(statsd: StatsdClient, credits_used: Decimal | None) -> None:
-    metrics.report("success", record(credits_used=credits_used))
+    results.report("success", record(credits_used=credits_used))
     assert list(statsd.counted) == ["seedance.tasks,model=seedance-20,outcome=success"]
 
 
 def test_a_failed_task_costs_nothing(statsd: StatsdClient) -> None:
-    metrics.report("fail", record(status=TaskStatus.FAIL, failure=TaskFailure(message="no")))
+    results.report("fail", record(status=TaskStatus.FAIL, failure=TaskFailure(message="no")))
     assert statsd.counted == {"seedance.tasks,model=seedance-20,outcome=fail": [1]}
     assert list(statsd.timed) == ["seedance.generation_seconds,model=seedance-20,outcome=fail"]
 
 
 @pytest.mark.parametrize("changes", [{"create_time": None}, {"complete_time": None}])
 def test_without_both_times_there_are_no_seconds(statsd: StatsdClient, changes: dict[str, Any]) -> None:
-    metrics.report("success", record(**changes))
+    results.report("success", record(**changes))
     assert statsd.timed == {}
 
 
 @pytest.mark.parametrize("unnamed", [None, record(model=None)])
 def test_an_unknown_model_is_called_so(statsd: StatsdClient, unnamed: TaskRecord | None) -> None:
-    metrics.report("timeout", unnamed)
+    results.report("timeout", unnamed)
     assert statsd.counted == {"seedance.tasks,model=unknown,outcome=timeout": [1]}
 
 
@@ -146,11 +264,11 @@ def test_a_backend_that_fails_fails_no_task(monkeypatch: pytest.MonkeyPatch, cap
             raise ConnectionError("no backend")
 
     use_backend(monkeypatch, Broken())
-    with caplog.at_level(logging.ERROR, metrics.__name__):
-        metrics.report("success", record())
-        with pytest.raises(SeedanceTaskFailedError, match="it failed"), metrics.reporting_failures():
+    with caplog.at_level(logging.ERROR, results.__name__):
+        results.report("success", record())
+        with pytest.raises(SeedanceTaskFailedError, match="it failed"), results.reporting_failures(*waiting()):
             raise SeedanceTaskFailedError("it failed", record=record())
-    assert caplog.text.count("The metrics of a task could not be reported") == 2
+    assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize(
@@ -163,10 +281,10 @@ def test_a_backend_that_fails_fails_no_task(monkeypatch: pytest.MonkeyPatch, cap
         (KeyError("x"), []),
     ],
 )
-def test_only_an_end_is_counted_and_every_error_goes_on(
+def test_only_an_end_is_counted_and_every_error_is_raised(
     statsd: StatsdClient, error: Exception, counted: list[str]
 ) -> None:
-    with pytest.raises(type(error)) as caught, metrics.reporting_failures():
+    with pytest.raises(type(error)) as caught, results.reporting_failures(*waiting()):
         raise error
     assert caught.value is error
     assert list(statsd.counted) == counted
@@ -234,7 +352,7 @@ def test_creating_alone_ends_nothing(seedance_emulator: Emulator, statsd: Statsd
 def test_a_resubmitted_task_is_a_task_of_its_own(
     seedance_emulator: Emulator, statsd: StatsdClient, deferrable: bool
 ) -> None:
-    seedance_emulator.add_fault("fail", code="1001", message=PASSING)
+    seedance_emulator.add_fault("fail", code="1001", message=TRANSIENT)
     arguments = {"resubmits": 1, "poll_interval": 0.05, "deferrable": deferrable}
     assert isinstance(run(SeedanceGenerateVideoOperator, inputs={"prompt": "a fox"}, **arguments), list)
     assert tasks(statsd) == {"fail": 1, "success": 1}
@@ -244,7 +362,7 @@ def test_a_resubmitted_task_is_a_task_of_its_own(
 def test_the_credits_that_are_counted_are_the_settled_ones(
     seedance_emulator: Emulator, statsd: StatsdClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seedance_provider.api.policy.SETTLEMENT_DELAY", 0.4)
+    monkeypatch.setattr("seedance_provider.defaults.SETTLEMENT_DELAY", 0.4)
     inputs = {"prompt": "a fox [[settle:99.5:0.3]]", "outputResolution": "720p"}
     run(SeedanceGenerateVideoOperator, model="seedance2-5", inputs=inputs, poll_interval=0.05)
     assert statsd.counted["seedance.credits_used,model=seedance2-5,outcome=success"] == [99.5]
