@@ -179,7 +179,7 @@ def test_is_retold_with_all_it_carries_but_what_changed(name: str) -> None:
 @classes
 def test_takes_one_positional_argument_only(name: str) -> None:
     with pytest.raises(TypeError):
-        kind_of(name)("text", 500)  # type: ignore[misc]
+        kind_of(name)("text", 500)  # type: ignore[call-arg]
 
 
 def test_does_not_share_the_list_of_problems_between_errors() -> None:

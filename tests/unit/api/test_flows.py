@@ -333,13 +333,14 @@ class TestUnknownStaysUnknown:
     ANSWERS = ("id", "unknown", "unsent", "refused", "no id")
 
     def answer(self, name: str) -> Reply | Exception:
-        return {
+        answers: dict[str, Reply | Exception] = {
             "id": CREATED,
             "unknown": SERVER_ERROR,
             "unsent": never_sent(),
             "refused": random.choice([NO_CREDITS, FULL, UNAUTHORIZED, HTML_FORBIDDEN]),
             "no id": reply(200, {}),
-        }[name]
+        }
+        return answers[name]
 
     @staticmethod
     def model(answers: list[str], unknown: int, safe: bool) -> tuple[int, str, int]:
@@ -770,7 +771,8 @@ class TestWaitForATaskSeenAlive:
         clock = Clock()
         flow = flows.wait(watch(clock, poll_interval=poll_interval, timeout=1e6, alive=True))
         replies = [*answers, SUCCESS]
-        step, denied_at, record, error = next(flow), [], None, None
+        denied_at: list[float] = []
+        step, record, error = next(flow), None, None
         try:
             while True:
                 if isinstance(step, Send):
