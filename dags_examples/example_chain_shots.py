@@ -1,16 +1,16 @@
 """A film of several shots: the last frame of each opens the next.
 
 What it shows: the record that ``SeedanceTaskSensor`` leaves under the XCom key ``seedance_task``. Its ``outputs`` list
-has, for each file, ``url``, ``width``, ``height``, ``media_type``, ``seed`` and ``last_frame_image``: a picture that
-goes into ``imageUrls`` of the next shot. The shots are made one after the other.
+has, for each file, ``url``, ``width``, ``height``, ``media_type``, ``seed`` and ``last_frame_image``: an image for
+``imageUrls`` of the next shot. The shots are created one after the other.
 
-The picture goes straight into the next shot here. Do not keep its URL: for the 2.5 models it works for 24 hours only.
+Use the image at once, as here. Do not store its URL: for the 2.5 models it works for 24 hours only.
 
-What it costs: 200 credits (about one US dollar) per shot of 5 seconds at 720p on the vendor's public price list; here
-two shots; nothing against the emulator. If the second shot fails, clear ``create_shot_2`` and what follows: the first
-is not made, nor paid, again.
+What it costs: 200 credits (about one US dollar) per shot of 5 seconds at 720p by the vendor's price list, here two
+shots; nothing with the emulator. If the second shot fails, clear ``create_shot_2`` and its downstream tasks: the first
+shot is not charged again.
 
-What to look at in the UI: "Rendered Templates" of ``create_shot_2`` shows the picture that was handed on.
+What to look at in the UI: "Rendered Templates" of ``create_shot_2`` shows the image that was passed on.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ with DAG(
     @task
     def last_frame(record: dict[str, Any]) -> str:
         """Take the last frame out of a record. Not every model gives one, and a video without it costs the same."""
-        picture = record["outputs"][0]["last_frame_image"]
-        if not picture:
+        image = record["outputs"][0]["last_frame_image"]
+        if not image:
             raise AirflowFailException(
-                f"Task {record['seedance_task_id']} came without a last frame; the film ends here"
+                f"Task {record['seedance_task_id']} has no last frame, so the next shot is not created"
             )
-        return picture
+        return image
 
-    picture: Any = None
+    image: Any = None
     for number, prompt in enumerate(SHOTS, start=1):
-        opening = {} if picture is None else {"imageUrls": [picture], "mode": "keyframe"}
+        opening = {} if image is None else {"imageUrls": [image], "mode": "keyframe"}
         create_shot = SeedanceCreateTaskOperator(
             task_id=f"create_shot_{number}",
             model="seedance-20",
@@ -61,4 +61,4 @@ with DAG(
             seedance_task_id=create_shot.output,
         )
         if number < len(SHOTS):
-            picture = last_frame.override(task_id=f"last_frame_{number}")(wait_for_shot.output["seedance_task"])
+            image = last_frame.override(task_id=f"last_frame_{number}")(wait_for_shot.output["seedance_task"])

@@ -1,14 +1,14 @@
 """Create a video, wait for it, use its URL: the shortest useful DAG, and the one ``make demo`` runs.
 
-What it shows: ``SeedanceCreateTaskOperator`` spends the money and returns an id at once; ``SeedanceTaskSensor`` waits
-for that id in the triggerer, where it holds no worker, and returns the URLs; an ordinary task goes on with them. The
-inputs are those of the vendor's own first example.
+What it shows: ``SeedanceCreateTaskOperator`` submits the task, which is charged, and returns its id at once;
+``SeedanceTaskSensor`` waits for that id in the triggerer, where it holds no worker, and returns the URLs; an ordinary
+task uses them. The inputs are those of the vendor's own first example.
 
-What it costs: one video of 5 seconds, 200 credits (about one US dollar) on the vendor's public price list; nothing
-against the emulator. Clearing ``create_video`` buys another one; clearing ``wait_for_video`` costs nothing.
+What it costs: one video of 5 seconds, 200 credits (about one US dollar) by the vendor's price list; nothing with the
+emulator. A clear of ``create_video`` creates, and charges, a new video; a clear of ``wait_for_video`` is free.
 
-What to look at in the UI: ``wait_for_video`` turns purple (deferred) for as long as the video takes; its log shows each
-change of status and the credits; its XCom tab holds the URLs and, under ``seedance_task``, the record; its "Video" link
+What to look at in the UI: ``wait_for_video`` turns purple (deferred) until the video is finished; its log shows each
+change of status and the credits; its XCom tab has the URLs and, under ``seedance_task``, the record; its "Video" link
 opens the result.
 """
 
@@ -24,7 +24,7 @@ from seedance_provider.sensors.seedance import SeedanceTaskSensor
 with DAG(
     dag_id="seedance_create_and_wait",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    schedule=None,  # nothing is spent until somebody triggers it
+    schedule=None,  # nothing is charged until somebody triggers it
     catchup=False,
     tags=["seedance", "example"],
     doc_md=__doc__,
@@ -34,8 +34,8 @@ with DAG(
         model="seedance-20",
         inputs={
             "prompt": "A sunset over the ocean",
-            # The names of the API's first generation, as in the vendor's example. Today's are outputResolution,
-            # aspectRatio and an integer duration: see example_image_to_video.py.
+            # The names of API v1, as in the vendor's example. Today's are outputResolution, aspectRatio and an integer
+            # duration: see example_image_to_video.py.
             "resolution": "1280x720",
             "duration": "5s",
         },
@@ -48,7 +48,7 @@ with DAG(
 
     @task
     def show_video_urls(urls: list[str]) -> list[str]:
-        """Stand in for what you do with a video. Download it soon: the vendor does not promise to keep it."""
+        """A placeholder for what you do with a video. Download it soon: the vendor does not promise to keep it."""
         for url in urls:
             print(f"Video: {url}")
         return urls

@@ -1,15 +1,15 @@
-"""One video per prompt, in parallel, however many prompts there are today.
+"""One video per prompt, in parallel, for any number of prompts.
 
 What it shows: dynamic task mapping with ``SeedanceGenerateVideoOperator``, which creates a video and waits for it in
 one task instance: a refused prompt fails one instance and no other. Each instance is named by its prompt
-(``map_index_template``). The last task runs whatever happened and lists the videos that exist.
+(``map_index_template``). The last task always runs and lists the videos that exist.
 
-What it costs: one video per prompt, here three of 5 seconds at 720p with ``seedance2-fast``, 140 credits each on the
-vendor's public price list; nothing against the emulator.
+What it costs: one video per prompt, here three of 5 seconds at 720p with ``seedance2-fast``, 140 credits each by the
+vendor's price list; nothing with the emulator.
 
-Many prompts: an account runs only so many tasks at once (the vendor's samples say 3 or 5). One more is refused, not
-queued and not charged; the instance then waits for a slot, deferred, for up to ``slot_timeout``. Better is not to ask
-too early. Make a pool as large as your limit, in which deferred tasks keep their slots, and add ``pool="seedance"`` to
+Many prompts: an account runs only so many tasks at once (3 or 5 in the vendor's samples). One more is refused, not
+queued and not charged; the instance then waits for a slot, deferred, for up to ``slot_timeout``. A pool avoids most
+refusals. Make it as large as your limit, let deferred tasks keep their pool slots, and add ``pool="seedance"`` to
 ``partial(...)``:
 
     airflow pools set seedance 5 "Seedance slots" --include-deferred
@@ -37,26 +37,26 @@ with DAG(
 
     @task
     def list_shots() -> list[dict[str, Any]]:
-        """Stand in for a query: the inputs of each video. Each item of this list costs money."""
+        """A placeholder for a query: the inputs of each video. Each item of this list is charged."""
         prompts = ("A lighthouse at dawn", "A tram in the rain", "A kite over dunes")
         return [
             {"prompt": prompt, "duration": 5, "outputResolution": "720p", "aspectRatio": "16:9"} for prompt in prompts
         ]
 
-    # Also fine: .expand_kwargs(...) over dicts with "inputs" and "model", to choose the model per shot.
+    # To choose the model per shot, use .expand_kwargs(...) over dicts with "inputs" and "model".
     make_video = SeedanceGenerateVideoOperator.partial(
         task_id="make_video",
         model="seedance2-fast",
         submit_policy="safe",
-        # From Airflow 3.3 on a retry continues with the video of the try before. Older versions cannot remember it and
-        # would pay again.
+        # From Airflow 3.3 on a retry continues with the same video. Older versions would submit another; there a
+        # scheduler that dies starts the task again even with retries=0, and "safe" then fails it for manual review.
         retries=0,
         map_index_template="{{ task.inputs['prompt'] }}",
     ).expand(inputs=list_shots())
 
     @task(trigger_rule=TriggerRule.ALL_DONE)
     def list_videos(videos: Any) -> list[str]:
-        """List what there is: shots that failed are missing."""
+        """List the videos; shots that failed are missing."""
         found = [url for urls in videos for url in urls]
         print(f"{len(found)} videos:", *found, sep="\n")
         return found

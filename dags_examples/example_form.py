@@ -1,13 +1,13 @@
-"""A form in the Airflow UI that makes a video: for people who do not write DAGs.
+"""A form in the Airflow UI that creates a video: for people who do not write DAGs.
 
-What it shows: ``Param`` turns into a form with choices, limits and help, checked before the run starts, that is before
-anything is spent. The values reach the API with their types: ``inputs`` may be a text that renders to a JSON object,
-and ``tojson`` keeps 5 a number, false a boolean and every prompt a text. (``render_template_as_native_obj=True`` on the
-DAG would do it for single values, but it would also turn the prompt "1984" into a number, which the API refuses.)
+What it shows: ``Param`` becomes a form with choices, limits and help, checked before the run starts and anything is
+charged. The values reach the API with their types: ``inputs`` may be a string that renders to a JSON object, and
+``tojson`` keeps 5 a number, false a boolean and every prompt a string. (``render_template_as_native_obj=True`` on the
+DAG would keep the types too, but turn the prompt "1984" into a number, which the API refuses.)
 
-What it costs: the price depends on the choices. On the vendor's public price list a second of video is 7.5 to 90
-credits with these models and resolutions, so the form allows 38 to 1,350 credits (about 0.20 to 7 US dollars) per run;
-nothing against the emulator. The form's limits are a way to cap that.
+What it costs: that depends on the choices. By the vendor's price list a second of video is 7.5 to 90 credits with these
+models and resolutions, so the form allows 30 to 1,350 credits (about 0.15 to 7 US dollars) per run; nothing with the
+emulator. The limits of the form cap the price.
 
 What to look at in the UI: the "Trigger" dialog, and "Rendered Templates" of ``create_video`` for what was sent.
 """
@@ -60,7 +60,7 @@ with DAG(
             type="string",
             enum=["480p", "720p", "1080p"],
             title="Resolution",
-            description_md="`1080p` is for the model **Pro** only; others fail before anything is spent.",
+            description_md="`1080p` needs the model **Pro**; with another one the task fails, and nothing is charged.",
         ),
         "aspect_ratio": Param("16:9", type="string", enum=["16:9", "9:16", "1:1", "4:3", "3:4", "21:9"], title="Shape"),
         "sound": Param(True, type="boolean", title="With sound"),

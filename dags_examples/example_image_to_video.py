@@ -1,16 +1,16 @@
-"""Bring a picture to life: the video opens with one picture and closes with another.
+"""Animate an image: the video opens with one image and closes with another.
 
-What it shows: the field names of today's API. ``imageUrls`` lists pictures that the vendor fetches, so they must be
+What it shows: the field names of today's API. ``imageUrls`` lists images that the vendor fetches, so they must be
 readable without a login. ``mode`` says what they are for: "keyframe" makes the first one the opening and the second
-one the closing frame; "reference" only borrows their style or subject. Say it: with three or more pictures the models
-differ in what they assume, and "keyframe" ignores all pictures but two.
+one the closing frame; "reference" takes only their style or subject. Always set it: with three or more images the
+defaults of the models differ, and "keyframe" ignores all images but two.
 
-The API ignores a field it does not know and bills the default instead. Old names (``resolution``, ``ratio``, ``urls``,
-``imageUrl``) are such fields today.
+The API ignores a field that it does not know and charges for the default. Old names (``resolution``, ``ratio``,
+``urls``, ``imageUrl``) are such fields today.
 
-What it costs: 200 credits (about one US dollar) for 5 seconds at 720p on the vendor's public price list, with or
-without pictures; nothing against the emulator, which does not fetch them. A picture that cannot be fetched or fails the
-vendor's review ends in ``fail`` with the code ``asset_review_failed`` within seconds.
+What it costs: 200 credits (about one US dollar) for 5 seconds at 720p by the vendor's price list, with or without
+images; nothing with the emulator, which does not fetch them. If an image cannot be fetched or fails the vendor's
+review, the task ends in ``fail`` with the code ``asset_review_failed`` within seconds.
 
 What to look at in the UI: the record in the XCom ``seedance_task`` of ``wait_for_video`` has size, seed and last frame.
 """
