@@ -93,8 +93,8 @@ def environment_proxy(url: str) -> str | None:
         if not proxy:
             return None
         proxy = str(prepend_scheme_if_needed(proxy, "http"))  # type: ignore[no-untyped-call]
-        usable = parse_url(proxy).host is not None
-    except ValueError:  # its text may repeat a password; urllib3's LocationParseError is one
+        usable = bool(parse_url(proxy).host)
+    except Exception:  # noqa: BLE001 - requests raises many for an address that is none; the texts may repeat a password
         usable = False
     if not usable:
         raise SeedanceTransportError(
@@ -122,14 +122,19 @@ def transport_error(
     if isinstance(reason, TimeoutError) or "timeout" in kind.lower():
         what = f"timed out ({kind})"
     else:
-        text = redact(str(reason).encode("utf-8", "replace"), settings.api_key).decode("utf-8", "replace")
-        text = _QUERY.sub("?***", _USERINFO.sub("***@", clean_text(text)))[:MAX_REASON]
+        text = _shown(str(reason), settings.api_key)
+        text = _QUERY.sub("?***", _USERINFO.sub("***@", text))[:MAX_REASON]
         what = f"failed ({kind}: {text})" if text else f"failed ({kind})"
     return SeedanceTransportError(f"The request to {_shown_url(url)} {what}", request_sent=request_sent)
 
 
 _USERINFO = re.compile(r"(?<=//).*@")
 _QUERY = re.compile(r"\?[^\s'\"<>)]*")
+
+
+def _shown(text: str, key: str) -> str:
+    """A text as people may see it: without the key and without control characters, 1000 characters at most."""
+    return clean_text(redact(text.encode("utf-8", "replace"), key).decode("utf-8", "replace"))
 
 
 def _shown_url(url: str) -> str:
@@ -159,7 +164,7 @@ def make_reply(status: int, headers: Headers, body: bytes, settings: SeedanceSet
     retry_after = headers.get("Retry-After")
     return Reply(
         status=status,
-        content_type=content_type if content_type.isprintable() else clean_text(content_type),
+        content_type=content_type if content_type in _USUAL_TYPES else _shown(content_type, settings.api_key),
         body=redact(body, settings.api_key, cut=not complete),
         retry_after=retry_after_seconds(retry_after, time.time()) if retry_after else None,
         complete=complete,
@@ -175,6 +180,9 @@ def _inflated(body: bytes) -> bytes:
         return zlib.decompressobj(32 + zlib.MAX_WBITS).decompress(body, defaults.MAX_BODY) or body
     except zlib.error:
         return body
+
+
+_USUAL_TYPES = frozenset({"", "application/json", "application/json; charset=utf-8"})
 
 
 def redact(data: bytes, key: str, *, cut: bool = False) -> bytes:

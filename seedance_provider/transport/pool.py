@@ -145,15 +145,14 @@ class Channel:
 
     async def _look_up(self) -> Wire:
         failures = 0
-        while True:
+        while self._settings is None or not self._is_recent():
             try:
-                if self._settings is None or not self._is_recent():
-                    async with asyncio.timeout(LOOKUP_SECONDS):
-                        # Shielded: half a conversation with Airflow's supervisor would disturb the next one.
-                        self._settings = await asyncio.shield(self._read())
-                    self._read_at = self._monotonic()
-                return await self._use(self._settings)
-            except (AirflowFailException, SeedanceTransportError):
+                async with asyncio.timeout(LOOKUP_SECONDS):
+                    # Shielded: half a conversation with Airflow's supervisor would disturb the next one.
+                    self._settings = await asyncio.shield(self._read())
+                self._read_at = self._monotonic()
+                break
+            except AirflowFailException:
                 raise
             except Exception as error:
                 failures += 1
@@ -170,6 +169,7 @@ class Channel:
                 "The Airflow connection could not be looked up; retrying in %.0f s: %s", pause, self._problem
             )
             await asyncio.sleep(pause)
+        return await self._use(self._settings)
 
     async def _use(self, settings: SeedanceSettings) -> Wire:
         if self.current is None or self.current.settings != settings:
