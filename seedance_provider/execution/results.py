@@ -104,7 +104,7 @@ def report(ending: Ending, record: FailedRecord | None) -> None:
     try:
         _report(ending, record)
     except Exception:
-        # A backend of the user's that fails must not fail a task whose video is paid for.
+        # A backend of the user's that fails must not fail a task whose video is charged.
         log.exception("The metrics of a task could not be reported")
 
 

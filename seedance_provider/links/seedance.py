@@ -24,7 +24,7 @@ class SeedanceVideoLink(BaseOperatorLink):
         :param operator: The task: on Airflow 3 the running one, on Airflow 2 its serialized form.
         :param ti_key: The task instance.
         """
-        # Airflow 3 asks on the worker after every segment: a look into XCom before the end would log an error there.
+        # Airflow 3 asks on the worker after every segment: reading XCom before the end would log an error there.
         url = getattr(operator, "video_url", None)
         if url is not None:
             return str(url)
