@@ -31,8 +31,16 @@ class FailedRecord(Protocol):
         """The task's id."""
 
     @property
+    def status(self) -> str:
+        """What the task is doing."""
+
+    @property
     def model(self) -> str | None:
         """The model that the API names."""
+
+    @property
+    def urls(self) -> list[str]:
+        """The URLs of its outputs."""
 
     @property
     def credits_used(self) -> Decimal | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -61,6 +62,9 @@ def _prepare_environment() -> Path:
 
 
 AIRFLOW_HOME = _prepare_environment()
+# A busy machine must not fail a property.
+settings.register_profile("seedance", deadline=None)
+settings.load_profile("seedance")
 
 
 def pytest_configure() -> None:

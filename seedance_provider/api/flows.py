@@ -307,7 +307,11 @@ class Watch:
             raise error
         self._failures += 1
         self._problem = error
-        due = self.next_poll() if self._without_output is None else defaults.OUTPUT_GRACE_INTERVAL
+        due = self.next_poll()
+        if self._denials:
+            due = min(due, defaults.DENIAL_SECONDS / (defaults.DENIALS - 1))
+        if self._without_output is not None:
+            due = defaults.OUTPUT_GRACE_INTERVAL
         self.pause = max(schedule.backoff(self._failures, self.jitter()), _asked_to_wait(error), due)
         self.log.warning(
             "Polling task %s failed; retrying in %.0f s (the task is unaffected): %s",
