@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from airflow import __version__ as airflow_version
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "seedance_provider"
 DOCS = ROOT / "docs"
+README = ROOT / "README.md"
 VARIES = "…"
 PLACEHOLDER = re.compile(r"%(?:\.\d+)?[sdrfg]")
 
@@ -75,6 +78,16 @@ def test_texts_are_joined_as_python_joins_them() -> None:
     assert "Status … after … s" in templates_in(statement)
 
 
+def test_the_dag_of_the_readme_is_one_on_every_airflow() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    if airflow_version.startswith("2."):
+        code, changes = re.subn(r"^.*# on Airflow 2.11: ", "", code, flags=re.MULTILINE)
+        assert changes == 1
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["wait"].upstream_task_ids == {"create"}
+
+
 REPOSITORY = "https://github.com/seedance-airflow/airflow-provider-seedance/"
 
 
@@ -88,7 +101,7 @@ def anchors_in(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", [*DOCS.glob("*.md"), ROOT / "README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*DOCS.glob("*.md"), README], ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for link in links_in(page):
         path, _, anchor = link.partition("#")
@@ -97,7 +110,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         elif "://" in path:
             continue
         else:
-            assert page.name != "README.md", "a package index shows the README without the repository around it"
+            assert page != README, "a package index shows the README without the repository around it"
             target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors_in(target), link
