@@ -47,6 +47,7 @@ POINTS = {
     "deferred": "deferred: the triggerer killed and started again",
     "resuming": "the event read, in execute_complete",
     "end_stored": "the end stored, the task not yet a success",
+    "success_taken": "Airflow took the success, the delivery not stored; then a clear",
 }
 #: A retry cannot tell these apart: it finds an intent without an id.
 UNDECIDABLE = ("after_intent", "request_sent", "reply")
@@ -56,15 +57,26 @@ ACTIONS = {
     "clear_running": "a task that waits on the worker is cleared",
     "mark_failed": "a deferred task is marked failed",
     "changed_inputs": "killed with the id stored; the retry renders other inputs",
+    "changed_unknown": "killed with the request accepted; the retry renders other inputs",
+    "clear_failed": "killed with the id stored, no retries; then a clear",
+    "clear_unknown": "killed with the request accepted, no retries; then a clear",
+    "clear_reviewed": "the same, then another clear, after manual review",
+}
+#: Where the task process kills itself, if that is not the point itself.
+KILL_POINTS = {
+    "changed_inputs": "id_stored",
+    "changed_unknown": "request_sent",
+    "clear_failed": "id_stored",
+    "clear_unknown": "request_sent",
+    "clear_reviewed": "request_sent",
 }
 #: Lines of a task's log that tell the story of a case.
 TELLING = (
-    "Continuing with task",
-    "never reported its answer",
-    "belongs to a run before",
-    "had not ended when this task was cleared",
-    "was made from other inputs",
-    "sends createTask again",
+    "Continuing with the task",
+    "outcome is unknown",
+    "Cleared after",
+    "is delivered again",
+    "inputs have changed",
     "cannot be cancelled",
 )
 # A lost worker is noticed by its missing heartbeats: after five minutes by default, here after seconds. A triggerer
@@ -105,15 +117,31 @@ class Case:
 
     @property
     def killed_task(self) -> str:
-        """Of create and sensor, the one that is there at the point."""
+        """Of create and sensor, the one that is there at the point, and the one that a user clears."""
         return self.last_task if self.point in ("resuming", "deferred") else self.way
 
     @property
     def kill_point(self) -> str | None:
         """Where the task process kills itself, if it does."""
-        if self.point == "changed_inputs":
-            return "id_stored"
-        return self.point if self.point in POINTS and self.point != "deferred" else None
+        own = self.point if self.point in POINTS and self.point != "deferred" else None
+        return KILL_POINTS.get(self.point, own)
+
+    @property
+    def retries(self) -> int:
+        return 0 if self.point in ("clear_failed", "clear_unknown", "clear_reviewed") else 2
+
+    @property
+    def clears(self) -> tuple[str, ...]:
+        """The states of the task in which a user clears it, one after the other."""
+        return {
+            "clear_finished": ("success",),
+            "success_taken": ("success",),
+            "clear_deferred": ("deferred",),
+            "clear_running": ("running",),
+            "clear_failed": ("failed",),
+            "clear_unknown": ("failed",),
+            "clear_reviewed": ("failed", "failed"),
+        }.get(self.point, ())
 
     @property
     def waiting_state(self) -> str:
@@ -122,24 +150,26 @@ class Case:
     @property
     def prompt(self) -> str:
         words = ["A lighthouse for", self.name]  # a directive counts once for each prompt
-        if self.point == "changed_inputs":
+        if self.point in ("changed_inputs", "changed_unknown"):
             words.append("take {{ ti.try_number }}")
-        if self.point == "request_sent":
+        if self.kill_point == "request_sent":
             words.append(f"[[createTask:slow:seconds={PENDING_SECONDS}:accept=true]]")
-        if self.point != "clear_finished":
+        if "success" not in self.clears:
             words.append(f"[[generating:{LONG_SECONDS}]]")
         return " ".join(words)
 
     @property
     def expected(self) -> tuple[str, int, int]:
         """State, wanted videos, bills."""
+        if self.point in ("changed_unknown", "clear_unknown"):
+            return "failed", 2 if self.point == "changed_unknown" else 1, 1
         if self.point in ACTIONS:
-            wanted = 2 if self.point in ("clear_finished", "changed_inputs") else 1
+            wanted = 2 if self.point in ("clear_finished", "changed_inputs", "clear_reviewed") else 1
             return "failed" if self.point == "mark_failed" else "success", wanted, wanted
         if self.point not in UNDECIDABLE:
             return "success", 1, 1
-        bought = 0 if self.point == "after_intent" else 1
-        return ("success", 1, bought + 1) if self.policy == "vendor" else ("failed", 1, bought)
+        charged = 0 if self.point == "after_intent" else 1
+        return ("success", 1, charged + 1) if self.policy == "vendor" else ("failed", 1, charged)
 
 
 @dataclass
@@ -188,7 +218,7 @@ def make_dags(plan_file: str) -> dict[str, Any]:
             "submit_policy": case.policy,
             "seedance_conn_id": case.name,
         }
-        with DAG(case.name, schedule=None, default_args={"retries": 2, "retry_delay": 1}) as dag:
+        with DAG(case.name, schedule=None, default_args={"retries": case.retries, "retry_delay": 1}) as dag:
             if case.way == "generate":
                 SeedanceGenerateVideoOperator(
                     task_id="generate",
@@ -223,9 +253,10 @@ def _arm(case: Case, die: Callable[[], NoReturn], emulator_url: str, context: An
     ti = context["ti"]
     if ti.try_number != 1 or ti.task_id != case.killed_task or case.kill_point is None:
         return
-    from seedance_provider.submission import SubmissionStore
 
-    from seedance_provider import waiting
+    from seedance_provider.execution import wait
+    from seedance_provider.execution.ledger import Receipts
+    from seedance_provider.execution.receipts import Stage
     from seedance_provider.hooks.seedance import SeedanceHook
 
     def dying_before(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -245,17 +276,24 @@ def _arm(case: Case, die: Callable[[], NoReturn], emulator_url: str, context: An
 
         return call
 
+    def saving(stage: Stage, dying: Callable[..., Any]) -> Callable[..., Any]:
+        def patched(save: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda receipts, receipt: (dying(save) if receipt.stage is stage else save)(receipts, receipt)
+
+        return patched
+
     owner: Any
-    owner, name, dying = {
-        "before_intent": (SubmissionStore, "save_intent", dying_before),
-        "after_intent": (SubmissionStore, "save_intent", dying_after),
+    owner, name, patched = {
+        "before_intent": (Receipts, "save", saving(Stage.INTENT, dying_before)),
+        "after_intent": (Receipts, "save", saving(Stage.INTENT, dying_after)),
         "request_sent": (SeedanceHook, "create_task", dying_meanwhile),
-        "reply": (SubmissionStore, "save_task", dying_before),
-        "id_stored": (SubmissionStore, "save_task", dying_after),
-        "resuming": (waiting, "outcome", dying_after),
-        "end_stored": (SubmissionStore, "save_end", dying_after),
+        "reply": (Receipts, "save", saving(Stage.SUBMITTED, dying_before)),
+        "id_stored": (Receipts, "save", saving(Stage.SUBMITTED, dying_after)),
+        "resuming": (wait, "outcome", dying_after),
+        "end_stored": (Receipts, "save", saving(Stage.ENDED, dying_after)),
+        "success_taken": (Receipts, "save", saving(Stage.DELIVERED, dying_before)),
     }[case.kill_point]
-    setattr(owner, name, dying(getattr(owner, name)))
+    setattr(owner, name, patched(getattr(owner, name)))
 
 
 def _die_when_billed(case: Case, die: Callable[[], NoReturn], emulator_url: str) -> None:
@@ -319,7 +357,7 @@ class Harness:
         with_triggerer = [case for case in cases if case.point == "deferred"]
         results = self._start([case for case in cases if case.point != "deferred"])
         for result in results:
-            if result.case.point in ACTIONS and result.case.point != "changed_inputs":
+            if result.case.clears or result.case.point == "mark_failed":
                 self._act(result)
         self._finish(results)
         if with_triggerer:
@@ -336,27 +374,46 @@ class Harness:
         return results
 
     def _act(self, result: Result) -> None:
-        """Do what a user would, at the right moment."""
+        """Do what a user would, at the right moments."""
         case, run_id = result.case, result.run_id
-        if case.point == "clear_finished":
-            self.airflow.wait_for_task(case.name, run_id, case.last_task, states=["success"], timeout=TIMEOUT)
-        else:
-            self._until_watched(result)
-        task = f"dags/{case.name}/dagRuns/{run_id}/taskInstances/{case.last_task}"
         if case.point == "mark_failed":
+            self._until_watched(result)
+            task = f"dags/{case.name}/dagRuns/{run_id}/taskInstances/{case.last_task}"
             self.airflow.api("PATCH", task, json={"new_state": "failed"})
-        else:
-            body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [case.last_task], "only_failed": False}
+        for number, state in enumerate(case.clears):
+            if state == case.waiting_state:
+                self._until_watched(result)
+            else:
+                # The run as well: the scheduler may end one that was cleared at the same moment, and leave the task.
+                self.airflow.wait_for_run(case.name, run_id, timeout=TIMEOUT)
+                self._until(partial(self._has_ended, result, state, number + 1), f"{case.name} has ended: {state}")
+            body = {
+                "dry_run": False,
+                "dag_run_id": run_id,
+                "task_ids": [case.killed_task],
+                "only_failed": False,
+                "include_downstream": True,
+            }
             self.airflow.api("POST", f"dags/{case.name}/clearTaskInstances", json=body)
         say(f"{case.name}: done")
 
+    def _has_ended(self, result: Result, state: str, try_number: int) -> bool:
+        """Whether all tasks of a case are in a state, in that try, and what should be killed was."""
+        case = result.case
+        tasks = {task["task_id"]: task for task in self.airflow.task_instances(case.name, result.run_id)}
+        return (
+            all(task["state"] == state for task in tasks.values())
+            and tasks[case.killed_task]["try_number"] >= try_number
+            and (case.kill_point is None or (self.marks / case.name).exists())
+        )
+
     def _until_watched(self, result: Result) -> None:
-        """Wait until somebody looks at the video again and again: the trigger, or the worker if it must not defer."""
+        """Wait until the video is polled again and again: by the trigger, or by the worker if it must not defer."""
         case = result.case
         states = [case.waiting_state]
         self.airflow.wait_for_task(case.name, result.run_id, case.last_task, states=states, timeout=TIMEOUT)
-        # One look may have been the worker's.
-        self._until(lambda: self._calls(case, "recordInfo") >= 3, f"{case.name} is looked at")
+        # One poll may have been the worker's.
+        self._until(lambda: self._calls(case, "recordInfo") >= 3, f"{case.name} is polled")
 
     def _restart_triggerer(self, results: list[Result]) -> None:
         for result in results:
@@ -379,14 +436,11 @@ class Harness:
 
     def _is_waited_for(self, result: Result) -> bool:
         case = result.case
-        if case.point == "clear_finished":
-            return True
         tasks = self.airflow.task_instances(case.name, result.run_id)
         if all(task["state"] in ENDED for task in tasks):
             return True
         last = next(task for task in tasks if task["task_id"] == case.last_task)
-        first_try = 2 if case.point in ("clear_deferred", "clear_running") else 1
-        return bool(last["state"] == case.waiting_state and last["try_number"] >= first_try)
+        return bool(last["state"] == case.waiting_state and last["try_number"] > len(case.clears))
 
     def _finish(self, results: list[Result]) -> None:
         self._end_videos(results)

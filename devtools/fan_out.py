@@ -33,7 +33,7 @@ from seedance_provider.testing import Emulator
 DAG_ID = "fan_out"
 TASK_ID = "generate"
 POOL = "seedance"
-REFUSED = "The account has no free slot"
+REFUSED = "No free slot"
 
 # Read by Airflow as DAG file; the plan lies beside it.
 DAG_FILE = """
@@ -148,7 +148,7 @@ def fan_out(options: argparse.Namespace) -> Report:
             if pool:
                 airflow.api("POST", "pools", json={"name": pool, "slots": options.limit, "include_deferred": True})
             run_id = airflow.trigger_dag(DAG_ID)
-            # Seldom: each look costs the API server time that the tasks need as well.
+            # Seldom: each request costs the API server time that the tasks need as well.
             state = airflow.wait_for_run(DAG_ID, run_id, timeout=options.timeout, watch=Progress(), poll=3)
             report = measure(options, airflow, emulator, run_id, state)
             if options.requests:
@@ -188,7 +188,7 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=5, help="how many tasks the account runs at once")
     parser.add_argument("--pool", action="store_true", help="put the tasks into a pool of that size")
     parser.add_argument("--generation", type=float, default=30, help="seconds that a video takes")
-    parser.add_argument("--poll-interval", type=float, default=2, help="seconds between two looks at a video")
+    parser.add_argument("--poll-interval", type=float, default=2, help="seconds between two polls of a video")
     parser.add_argument("--parallelism", type=int, default=4, help="Airflow's: how many tasks run on workers at once")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for the whole run")
     parser.add_argument("--json", action="store_true", help="print the result as JSON instead of a table")

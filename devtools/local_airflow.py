@@ -329,7 +329,7 @@ class LocalAirflow:
     ) -> str:
         """Wait until a run has ended; return ``success`` or ``failed``.
 
-        :param watch: called with the task instances at every look
+        :param watch: called with the task instances each time they are read
         """
         deadline = time.monotonic() + timeout
         while True:
