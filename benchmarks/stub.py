@@ -37,7 +37,7 @@ TASK_ID = "task_clx9k2m3n0001qw8r5t7y2z4"
 
 
 def record(status: str, task_id: str = TASK_ID, output: list[dict[str, Any]] | None = None) -> bytes:
-    """A recordInfo answer of the current generation (contract 4.4), compact as the vendor sends it."""
+    """A recordInfo answer of API v3 (contract 4.4), compact as the vendor sends it."""
     return json.dumps(
         {
             "taskId": task_id,
@@ -224,7 +224,7 @@ class Stub:
         if task_id.startswith("ends-"):  # ends-<epoch milliseconds>-<number>
             ended = time.time() * 1000 >= int(task_id.split("-")[1])
             return _response(200, record("success", task_id, OUTPUT) if ended else record("generating", task_id))
-        return _response(200, GENERATING)
+        return _response(200, GENERATING.replace(TASK_ID.encode(), task_id.encode()))
 
     def _command(self, path: str, query: str) -> Any:
         options = {name: json.loads(values[0]) for name, values in parse_qs(query).items()}

@@ -17,7 +17,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import Result, Row, quantile, resident_bytes
-from benchmarks.stub import serve
+from benchmarks.stub import GENERATING, serve
+from seedance_provider.api.catalog import usual_seconds
 from seedance_provider.api.schedule import ADAPTIVE_SCHEDULE, poll_delay
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ async def _measure(kind: str, waiters: int, seconds: float, ending: bool) -> Non
             await asyncio.sleep(1e6)
             yield TriggerEvent(None)
 
+    usual = usual_seconds(json.loads(GENERATING)["model"])
     delays: list[float] = []
     beyond: list[float] = []
 
@@ -122,7 +124,7 @@ async def _measure(kind: str, waiters: int, seconds: float, ending: bool) -> Non
             if event.payload["status"] != "success":
                 raise RuntimeError(event.payload)
             delays.append(time.time() - ends)
-            beyond.append(delays[-1] - poll_delay(ends - started, None, 0.5))
+            beyond.append(delays[-1] - poll_delay(ends - started, None, 0.5, usual_seconds=usual))
 
     def begin(number: int) -> asyncio.Task[None]:
         now = time.time()
