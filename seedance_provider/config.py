@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import math
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, overload
 
 from airflow.providers.common.compat.sdk import conf
@@ -107,6 +108,17 @@ def positive_number(value: Any, where: str, *, at_most: float) -> float | None:
             f"{where} is {value!r}: it must be a number above 0, at most {at_most:,.0f}, or empty"
         )
     return number
+
+
+def positive_credits(value: Any, where: str) -> Decimal | None:
+    """Check an amount of credits.
+
+    :param value: A number, also as a string; None or an empty string for none.
+    :param where: Where it stands, for the message.
+    :raises SeedanceConfigurationError: unless it is above 0.
+    """
+    number = positive_number(value, where, at_most=defaults.MAX_CREDITS)
+    return None if number is None else Decimal(str(value).strip())
 
 
 @overload

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -15,7 +16,13 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
 from seedance_provider import defaults
-from seedance_provider.config import SubmitPolicy, default_submit_policy, parse_submit_policy, positive_number
+from seedance_provider.config import (
+    SubmitPolicy,
+    default_submit_policy,
+    parse_submit_policy,
+    positive_credits,
+    positive_number,
+)
 from seedance_provider.exceptions import SeedanceAuthenticationError, SeedanceConfigurationError
 
 amask_secret: Callable[[str], Awaitable[None]] | None
@@ -80,6 +87,8 @@ class SeedanceSettings:
     :param read_timeout: Seconds for a whole answer.
     :param submit_policy: Whether a createTask of unknown outcome is sent again.
     :param requests_per_minute: The most requests that a process may make on this connection; None for no limit.
+    :param max_credits_per_task: The most credits that one task may cost; None for no limit.
+    :param max_credits_per_day: The most credits that the tasks of one day (UTC) may cost; None for no limit.
     """
 
     base_url: str
@@ -89,6 +98,8 @@ class SeedanceSettings:
     read_timeout: float = defaults.DEFAULT_READ_TIMEOUT
     submit_policy: SubmitPolicy = _DEFAULT_SUBMIT_POLICY
     requests_per_minute: float | None = None
+    max_credits_per_task: Decimal | None = None
+    max_credits_per_day: Decimal | None = None
 
     @classmethod
     def from_connection(cls, conn_id: str, connection: AirflowConnection) -> Self:
@@ -114,6 +125,8 @@ class SeedanceSettings:
                 else parse_submit_policy(submit_policy, extra.named("submit_policy"))
             ),
             requests_per_minute=extra.number("requests_per_minute", 1e6),
+            max_credits_per_task=extra.credits("max_credits_per_task"),
+            max_credits_per_day=extra.credits("max_credits_per_day"),
         )
 
 
@@ -146,6 +159,9 @@ class _Extra:
 
     def number(self, name: str, at_most: float) -> float | None:
         return positive_number(self.value(name), self.named(name), at_most=at_most)
+
+    def credits(self, name: str) -> Decimal | None:
+        return positive_credits(self.value(name), self.named(name))
 
     def flag(self, name: str) -> bool:
         value = self._members.get(name)

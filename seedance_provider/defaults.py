@@ -89,6 +89,8 @@ UPLOAD_REUSE_SECONDS = 20 * 3600.0
 
 # The ledger.
 
+MAX_CREDITS = 1e9
+"""The highest ceiling that makes sense."""
 INTENT_SECONDS = 600.0
 """For how long the createTask of another task, asked for by the same idempotency key, may still be under way: three
 attempts with the default timeouts, connections and pauses take less than half of that."""

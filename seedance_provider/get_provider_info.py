@@ -20,6 +20,17 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "schema": {"type": ["integer", "null"], "minimum": 1},
         "description": "Rate limit of one process on this connection. Default: no limit",
     },
+    "max_credits_per_task": {
+        "label": "Max credits per task",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+        "description": "A task that may cost more is not submitted. Default: no limit",
+    },
+    "max_credits_per_day": {
+        "label": "Max credits per day",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+        "description": "For all tasks of a day (UTC) that share this connection and the ledger, which it needs. "
+        "Default: no limit",
+    },
     "connect_timeout": {
         "label": "Connect timeout (s)",
         "schema": {"type": ["integer", "null"], "minimum": 1},
@@ -72,6 +83,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "notifications": ["seedance_provider.notifications.seedance.SeedanceNotifier"],
+        "cli": ["seedance_provider.cli.definition.get_seedance_cli_commands"],  # Airflow 3.2 and later
         "extra-links": ["seedance_provider.links.seedance.SeedanceVideoLink"],
         "connection-types": [
             {
@@ -116,6 +128,14 @@ def get_provider_info() -> dict[str, Any]:
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "s3://aws_default@bucket/seedance",
+                        "default": None,
+                    },
+                    "price_list": {
+                        "description": "A JSON file with rates that take precedence over the vendor's prices, a URL of "
+                        "object storage or an absolute path. Empty: the vendor's prices.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://aws_default@bucket/seedance-prices.json",
                         "default": None,
                     },
                 },

@@ -18,7 +18,7 @@ from seedance_provider.api.catalog import (
     lookup,
 )
 from seedance_provider.api.validation import normalise
-from seedance_provider.exceptions import SeedanceConfigurationError
+from seedance_provider.exceptions import SeedanceBudgetExceededError, SeedanceConfigurationError
 
 PriceList: TypeAlias = dict[str, dict[str, tuple[Decimal, Decimal]]]
 """By model and size: credits without and with a reference video."""
@@ -83,6 +83,25 @@ def estimate(model: str, inputs: Mapping[str, Any] | str, prices: object = None)
     if row and row.legacy and plain.get("upscaleResolution") is not None:
         amounts += [amount + Decimal(LEGACY_UPSCALE_RATE) * max(durations) for amount in amounts]
     return CreditEstimate(min(amounts), max(amounts), _PRICE_LIST if own.keys() & sizes else PRICES_AS_OF)
+
+
+def check(model: str, inputs: Mapping[str, Any] | str, limit: Decimal, where: str) -> None:
+    """Compare what a task will cost with a ceiling; a price that is not known is not judged.
+
+    :param model: a model id or an alias.
+    :param inputs: the request's ``inputs``.
+    :param limit: the ceiling in credits.
+    :param where: what sets it, for the message.
+    :raises SeedanceBudgetExceededError: if it may cost more.
+    """
+    found = estimate(model, inputs)
+    if found is not None and found.high > limit:
+        raise SeedanceBudgetExceededError(
+            f"The task would cost {found}, and {where} allows {_amount(limit)}. No request was sent. Raise {where}, or "
+            "choose another model, size or duration",
+            estimate=found,
+            limit=limit,
+        )
 
 
 def parse_price_list(value: object, where: str = _PRICE_LIST) -> PriceList:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from seedance_provider.api import validation
 from seedance_provider.events import ResumeState
-from seedance_provider.exceptions import SeedanceInvalidRequestError, invalid_inputs
-from seedance_provider.execution.ledger import Receipts
+from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceInvalidRequestError, invalid_inputs
+from seedance_provider.execution.ledger import Facts, Receipts
 from seedance_provider.execution.receipts import Receipt, Stamp, fingerprint
 from seedance_provider.hooks.seedance import SeedanceHook
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from seedance_provider.api.messages import AnyLogger
+    from seedance_provider.api.pricing import CreditEstimate
 
 
 @dataclass
@@ -42,6 +44,10 @@ class Job:
     :param deferrable: Whether waiting is done in the triggerer.
     :param follows: Whether the task instance stays with its task to the end.
     :param pushes: Whether XCom is pushed.
+    :param idempotency_key: Names the wanted video, whoever asks for it; None for one per task instance.
+    :param max_credits: The most credits that a task may cost; None for no limit.
+    :param budget_name: A budget that it counts in; None for none.
+    :param budget_credits: That budget's limit.
     :param state: What was carried over a deferral.
     """
 
@@ -62,6 +68,10 @@ class Job:
     deferrable: bool
     follows: bool
     pushes: bool
+    idempotency_key: Any = None
+    max_credits: Decimal | None = None
+    budget_name: Any = None
+    budget_credits: Decimal | None = None
     state: ResumeState = field(default_factory=ResumeState)
 
     @cached_property
@@ -72,7 +82,32 @@ class Job:
     @cached_property
     def receipts(self) -> Receipts:
         """What is remembered of this task instance."""
-        return Receipts.of(self.context, durable=self.durable)
+        facts = Facts(self.model, self.seedance_conn_id, self.key)
+        return Receipts.of(self.context, durable=self.durable, facts=facts)
+
+    @cached_property
+    def key(self) -> str | None:
+        """The idempotency key as rendered; None without one.
+
+        :raises SeedanceConfigurationError: if it is empty.
+        """
+        return rendered_name("idempotency_key", self.idempotency_key)
+
+    @cached_property
+    def budget(self) -> str | None:
+        """The budget's name as rendered; None without one.
+
+        :raises SeedanceConfigurationError: if it is empty.
+        """
+        return rendered_name("budget", self.budget_name)
+
+    @cached_property
+    def estimate(self) -> CreditEstimate | None:
+        """What a task will cost; None if that is not known.
+
+        :raises SeedanceError: if the price list cannot be used.
+        """
+        return self.hook.estimate_credits(self.model, self.inputs)
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -123,6 +158,21 @@ class Job:
             self.context["ti"].xcom_push(key=key, value=value)
         except Exception:
             self.log.exception("Pushing %s to XCom failed", key)
+
+
+def rendered_name(argument: str, value: Any) -> str | None:
+    """Read a name that a template may have rendered.
+
+    :param argument: What it is an argument of, for the message.
+    :param value: The value; None for none.
+    :raises SeedanceConfigurationError: if it is empty, as a template that finds nothing renders.
+    """
+    if value is None:
+        return None
+    name = str(value).strip()
+    if not name:
+        raise SeedanceConfigurationError(f"{argument} is empty: its template rendered nothing. No request was sent")
+    return name
 
 
 def parse_inputs(inputs: Mapping[str, Any] | str) -> Mapping[str, Any]:

@@ -142,11 +142,8 @@ class Store(Protocol):
     def read(self) -> Any:
         """The stored JSON values; None if there are none. Raises where that cannot be told."""
 
-    def begin(self) -> str:
-        """Begin a submission: what is written from now on is about it.
-
-        :return: Its name.
-        """
+    def begin(self) -> None:
+        """Begin a submission: what is written from now on is about it."""
 
     def write(self, payload: dict[str, Any], *, is_open: bool) -> None:
         """Store JSON values; those of an open receipt must not expire."""
@@ -167,9 +164,8 @@ class TaskStateStore:
         """The stored JSON values; None if there are none."""
         return self._store.get(STATE_KEY)
 
-    def begin(self) -> str:
+    def begin(self) -> None:
         """Begin a submission; it will take the former one's place."""
-        return new_submission()
 
     def write(self, payload: dict[str, Any], *, is_open: bool) -> None:
         """Store JSON values."""
@@ -189,7 +185,7 @@ class LedgerStore:
     def __init__(self, folder: Folder, owner: Owner) -> None:
         self.folder = folder
         self._owner = owner
-        self._number = 0
+        self._number: int | None = None
         self._submission: str | None = None
         self._seen: dict[str, EntryName] = {}
         self.standing: EntryName | None = None
@@ -202,21 +198,32 @@ class LedgerStore:
 
     def read(self) -> Any:
         """The entry that rules; None if there is none. One list, and one read if there is one."""
-        names = self.folder.names()
-        self._seen = latest_by_submission(names)
-        self._number = max((entry.number for entry in self._seen.values()), default=self._number)
+        names = self._list()
         self.standing = standing(names)
         self._submission = self.standing and self.standing.submission
         return None if self.standing is None else read_entry(self.folder, str(self.standing))
 
-    def begin(self) -> str:
+    def _list(self) -> list[str]:
+        names = self.folder.names()
+        self._seen = latest_by_submission(names)
+        self._number = max((entry.number for entry in self._seen.values()), default=0)
+        return names
+
+    def begin(self) -> None:
         """Begin a submission."""
         self._submission = new_submission()
-        return self._submission
+
+    @property
+    def reservation_id(self) -> str:
+        """Names what the next submission reserves: the same again, after a crash before its intent was written."""
+        about = json.dumps([self.folder.url, self._owner, self._number])
+        return hashlib.sha256(about.encode()).hexdigest()[:12]
 
     def write(self, payload: dict[str, Any], *, is_open: bool, stage: str | None = None) -> None:
         """Write an entry."""
-        self._number += 1
+        if self._number is None:
+            self._list()  # a new entry's number must be above that of all others
+        self._number = (self._number or 0) + 1
         written_ms = now_ms()
         name = EntryName(self._number, written_ms, stage or str(payload["stage"]), self._submission or new_submission())
         self._submission = name.submission
@@ -356,10 +363,12 @@ class Receipts:
     def begin(self) -> str:
         """Begin a submission, of which nothing is known but what is wanted.
 
-        :return: A name for it that no other has.
+        :return: A name for what it reserves.
         """
         self.facts = replace(self._start, reserved={}, paths=[])
-        return new_submission() if self._store is None else self._store.begin()
+        if self._store is not None:
+            self._store.begin()
+        return new_submission() if self.ledger is None else self.ledger.reservation_id
 
     def save(self, receipt: Receipt) -> None:
         """Store a receipt; what the store raises comes through."""
@@ -390,9 +399,15 @@ class Receipts:
             return False
         return True
 
-    def note_delivered(self, credits: Decimal | None = None, paths: Iterable[str] = ()) -> None:  # noqa: A002
+    def note_delivered(
+        self,
+        seedance_task_id: str | None = None,
+        credits: Decimal | None = None,  # noqa: A002 - the vendor's word
+        paths: Iterable[str] = (),
+    ) -> None:
         """Note that Airflow has taken the task instance for a success: a clear from now on makes a new video.
 
+        :param seedance_task_id: The task that was delivered, if known.
         :param credits: What was charged, if known.
         :param paths: Where the outputs were stored.
         """
@@ -402,6 +417,8 @@ class Receipts:
             log.exception("The delivery could not be stored; a clear would deliver the same video again")
             return
         if saved is None or saved.stage not in (Stage.SUBMITTED, Stage.ENDED):
+            return
+        if seedance_task_id not in (None, saved.seedance_task_id):
             return
         self.facts.credits = credits if credits is not None else self.facts.credits
         self.facts.paths = list(paths) or self.facts.paths

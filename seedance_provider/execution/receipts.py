@@ -140,6 +140,10 @@ class Decision(enum.Enum):
     SUBMIT = "submit"
     CONTINUE = "continue"
     UNCERTAIN = "uncertain"
+    WAIT = "wait"
+    """For another task instance, which is submitting by the same idempotency key."""
+    MISMATCH = "mismatch"
+    """The idempotency key stands for another request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +202,45 @@ def decide(saved: Receipt | None, wanted: Receipt, *, remembers: bool = True, re
             Decision.CONTINUE, f"Continuing with the task of try {saved.try_number}; nothing is charged (task {task})"
         )
     return Ruling(Decision.CONTINUE, f"The task has ended and is delivered again; nothing is charged (task {task})")
+
+
+def decide_shared(
+    saved: Receipt | None,
+    wanted: Receipt,
+    *,
+    is_own: bool,
+    is_recent: bool,
+    refused: bool = False,
+    failed: str | None = None,
+) -> Ruling:
+    """Decide the same for a receipt that all share who name one idempotency key: one video, until it fails.
+
+    :param saved: What the key stands for, if anything.
+    :param wanted: What this try wants.
+    :param is_own: Whether this task instance wrote it.
+    :param is_recent: Whether a createTask of that time may still be under way.
+    :param refused: Whether this try knows that its own last createTask was refused for certain.
+    :param failed: A task that this try knows to have failed.
+    """
+    if saved is None or saved.stage is Stage.REFUSED:
+        return Ruling(Decision.SUBMIT)
+    task = saved.seedance_task_id
+    if saved.outcome is Outcome.FAIL or (failed is not None and task == failed):
+        return Ruling(Decision.SUBMIT, f"The former video of this key failed: submitting again (former task {task})")
+    if wanted.fingerprint != saved.fingerprint:
+        return Ruling(Decision.MISMATCH)
+    if saved.stage is not Stage.INTENT:
+        whose = f"try {saved.try_number}" if is_own else "another task"
+        return Ruling(Decision.CONTINUE, f"Continuing with the task of {whose}; nothing is charged (task {task})")
+    if is_own:
+        return _decide_unknown(saved, wanted, refused=refused)
+    if is_recent and not saved.told:
+        return Ruling(Decision.WAIT)
+    return Ruling(
+        Decision.UNCERTAIN,
+        "Another task sent createTask by this idempotency key, or was about to, and its outcome is unknown",
+        max(saved.unknown, 1),
+    )
 
 
 def _decide_unknown(saved: Receipt, wanted: Receipt, *, refused: bool) -> Ruling:

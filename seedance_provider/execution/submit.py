@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from seedance_provider import defaults
@@ -12,16 +14,18 @@ from seedance_provider.api.validation import MEDIA_FIELDS, is_local_media
 from seedance_provider.config import SubmitPolicy
 from seedance_provider.exceptions import (
     SeedanceConcurrencyLimitError,
+    SeedanceConfigurationError,
     SeedanceError,
     SeedanceSubmitUncertainError,
 )
-from seedance_provider.execution import slots
-from seedance_provider.execution.receipts import Decision, Receipt, Stage, decide
+from seedance_provider.execution import keys, slots, spending
+from seedance_provider.execution.receipts import Decision, Receipt, Ruling, Stage, decide, decide_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from seedance_provider.execution.job import Job
+    from seedance_provider.execution.ledger import Found
 
 XCOM_TASK_ID_KEY = "seedance_task_id"
 
@@ -45,34 +49,81 @@ class Submission:
         return self.receipt.submitted_at or time.time()
 
 
-def obtain(job: Job) -> Submission:
-    """Submit the wanted task, or find it if an earlier try did.
+def obtain(job: Job, *, failed: str | None = None) -> Submission:
+    """Submit the wanted task, or find it if an earlier try, or another task of the same idempotency key, did.
 
+    :param job: What is wanted.
+    :param failed: A task that is known to have failed.
     :raises SeedanceSubmitUncertainError: if a task may exist whose id is unknown.
     :raises SeedanceError: any other row of the error table.
-    :raises TaskDeferred: to wait for a slot.
+    :raises TaskDeferred: to wait for a slot, or for the outcome of another task's createTask.
     """
-    saved = job.receipts.load()
-    ruling = decide(saved, job.wanted, remembers=job.receipts.remembers, refused=job.state.refused)
-    if ruling.decision is Decision.CONTINUE:
-        assert saved is not None  # noqa: S101 - nothing else can be continued with
-        assert saved.seedance_task_id is not None  # noqa: S101
-        job.log.info("%s", ruling.reason)
-        receipt = saved.written_by(job.stamp)
-        job.receipts.note(receipt)
-        job.push(XCOM_TASK_ID_KEY, receipt.seedance_task_id)
-        return Submission(receipt, saved.seedance_task_id, is_earlier=True)
-    if ruling.decision is Decision.UNCERTAIN and job.hook.effective_submit_policy is SubmitPolicy.SAFE:
-        _note_told(job, saved, ruling.unknown)
-        raise SeedanceSubmitUncertainError(
-            f"{ruling.reason}, so a video may have been charged; submit_policy='safe' does not send it again. "
-            f"{CHECK_MANUALLY}"
+    while True:
+        found = job.receipts.find()
+        ruling = _rule(job, found, failed)
+        if ruling.decision is Decision.WAIT:
+            assert found is not None  # noqa: S101 - nothing else can be waited for
+            keys.wait_for_outcome(job, found)
+            continue
+        if ruling.decision is Decision.CONTINUE:
+            assert found is not None  # noqa: S101 - nothing else can be continued with
+            return _continue(job, found.receipt, ruling.reason)
+        if ruling.decision is Decision.UNCERTAIN and job.hook.effective_submit_policy is SubmitPolicy.SAFE:
+            _note_told(job, found and found.receipt, ruling.unknown)
+            raise SeedanceSubmitUncertainError(
+                f"{ruling.reason}, so a video may have been charged; submit_policy='safe' does not send it again. "
+                f"{CHECK_MANUALLY}"
+            )
+        if ruling.decision is Decision.UNCERTAIN:
+            job.log.warning(
+                "%s. Sending it again, as submit_policy='vendor' says: it may be charged twice", ruling.reason
+            )
+        elif ruling.reason:
+            job.log.warning("%s", ruling.reason)
+        try:
+            return _submit(job, ruling.unknown)
+        except _UndecidedError:
+            continue
+
+
+def resubmit(job: Job, failed: str) -> Submission:
+    """Submit again what has failed; with an idempotency key, unless somebody else did.
+
+    :param job: What is wanted.
+    :param failed: The failed task.
+    :raises SeedanceError: any row of the error table.
+    :raises TaskDeferred: to wait for a slot, or for the outcome of another task's createTask.
+    """
+    return _submit(job) if job.key is None else obtain(job, failed=failed)
+
+
+def _rule(job: Job, found: Found | None, failed: str | None) -> Ruling:
+    saved = found and found.receipt
+    if job.key is None:
+        return decide(saved, job.wanted, remembers=job.receipts.remembers, refused=job.state.refused)
+    ruling = decide_shared(
+        saved,
+        job.wanted,
+        is_own=found is None or found.is_own,
+        is_recent=found is not None and found.age < keys.intent_seconds(job),
+        refused=job.state.refused,
+        failed=failed,
+    )
+    if ruling.decision is Decision.MISMATCH:
+        raise SeedanceConfigurationError(
+            f"idempotency_key={job.key!r} stands for a video of another model or other inputs. No request was sent. "
+            f"Change the key, or forget it: airflow seedance forget {shlex.quote(job.key)}"
         )
-    if ruling.decision is Decision.UNCERTAIN:
-        job.log.warning("%s. Sending it again, as submit_policy='vendor' says: it may be charged twice", ruling.reason)
-    elif ruling.reason:
-        job.log.warning("%s", ruling.reason)
-    return submit(job, unknown=ruling.unknown)
+    return ruling
+
+
+def _continue(job: Job, saved: Receipt, reason: str) -> Submission:
+    assert saved.seedance_task_id is not None  # noqa: S101 - nothing else can be continued with
+    job.log.info("%s", reason)
+    receipt = saved.written_by(job.stamp)
+    job.receipts.note(receipt)
+    job.push(XCOM_TASK_ID_KEY, receipt.seedance_task_id)
+    return Submission(receipt, saved.seedance_task_id, is_earlier=True)
 
 
 def _note_told(job: Job, saved: Receipt | None, unknown: int) -> None:
@@ -81,29 +132,35 @@ def _note_told(job: Job, saved: Receipt | None, unknown: int) -> None:
     job.receipts.note(replace(receipt, stage=Stage.INTENT, unknown=unknown, told=True))
 
 
-def submit(job: Job, unknown: int = 0) -> Submission:
-    """Send createTask, with its receipt before and its id after; wait for a slot if there is none.
+class _UndecidedError(Exception):
+    """Others may have submitted by the same idempotency key meanwhile: decide again."""
 
-    :param job: What is wanted.
-    :param unknown: How many createTasks of unknown outcome were sent for this video before.
-    :raises SeedanceError: any row of the error table.
-    :raises TaskDeferred: to wait for a slot.
-    """
+
+def _submit(job: Job, unknown: int = 0) -> Submission:
+    """Send createTask, with its receipt before and its id after; wait for a slot if there is none."""
     job.check()
     base_url = job.hook.settings.base_url
     while True:
         inputs = _with_public_media(job) if job.upload_media else job.inputs
         memory = _Memory(job, unknown)
         try:
+            spending.reserve(job, job.receipts.begin())
             seedance_task_id = job.hook.create_task(
                 job.model, inputs, callback_url=job.callback_url, unknown=unknown, remember=memory.remember
             )
+        except _UndecidedError:
+            keys.withdraw(job)
+            raise
         except SeedanceConcurrencyLimitError as refusal:
             unknown = memory.unknown
+            memory.end(refusal)
             job.state = replace(job.state, refused=not unknown)
             slots.wait_for_slot(job, refusal)
+            if job.key is not None:
+                raise _UndecidedError from refusal
             continue
         except SeedanceError as error:
+            memory.end(error)
             raise _outcome(job, error, memory.unknown) from error
         break
     # In this order: a line of log is the quickest memory, the receipt the one that a retry reads.
@@ -119,16 +176,36 @@ class _Memory:
 
     def __init__(self, job: Job, unknown: int) -> None:
         self._job = job
+        self._is_asked = False
+        self._before = unknown
         self.unknown = unknown
 
     def remember(self, unknown: int) -> None:
-        """Store the count: what comes before a createTask must be stored, what comes after a refusal need not be."""
+        """Store the count: what comes before a createTask must be stored, what comes after a refusal need not be.
+
+        :raises _UndecidedError: if another task is submitting by the same idempotency key.
+        """
         receipt = replace(self._job.wanted, unknown=unknown, stage=Stage.INTENT if unknown else Stage.REFUSED)
-        if unknown > self.unknown:
-            self._job.receipts.save(receipt)
-        else:
+        if unknown <= self.unknown:
+            self.unknown = unknown
             self._job.receipts.note(receipt)
+            return
+        self._job.receipts.save(receipt)
+        if not self._is_asked:
+            self._is_asked = True
+            if self._job.key is not None and keys.is_contested(self._job):
+                raise _UndecidedError
         self.unknown = unknown
+
+    def end(self, error: SeedanceError) -> None:
+        """Give back what was reserved for a createTask that was not charged for certain, and note why."""
+        if self.unknown > self._before:
+            return
+        spending.settle(self._job, Decimal(0))
+        is_final = not isinstance(error, SeedanceConcurrencyLimitError)  # of these there may be hundreds
+        if is_final and not self.unknown and self._job.receipts.ledger is not None:
+            self._job.receipts.facts.reason = error.message
+            self._job.receipts.note(replace(self._job.wanted, stage=Stage.REFUSED))
 
 
 def _outcome(job: Job, error: SeedanceError, unknown: int) -> SeedanceError:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import TaskDeferred
@@ -22,13 +23,14 @@ from seedance_provider.exceptions import (
     SeedanceTaskFailedError,
     SeedanceTaskTimeoutError,
 )
-from seedance_provider.execution import submit
+from seedance_provider.execution import spending, submit
 from seedance_provider.execution.receipts import Outcome, Stage
 from seedance_provider.execution.results import report
 from seedance_provider.triggers.seedance import SeedanceTaskTrigger
 
 if TYPE_CHECKING:
     from seedance_provider.api.records import TaskRecord
+    from seedance_provider.exceptions import FailedRecord
     from seedance_provider.execution.job import Job
     from seedance_provider.execution.submit import Submission
     from seedance_provider.hooks.seedance import SeedanceHook
@@ -194,13 +196,14 @@ def follow(
     """
     while True:
         try:
-            with noting_the_end(job, submission.seedance_task_id):
-                return _wait(job, submission, poll_interval, timeout)
+            return noting_the_end(
+                job, submission.seedance_task_id, partial(_wait, job, submission, poll_interval, timeout)
+            )
         except SeedanceTaskFailedError as failure:
             # Of an earlier try's task, the retry itself, which the DAG author granted, is the permission.
             if not (submission.is_earlier and _may_help(failure)):
                 job.state = resubmitting(job, failure, resubmits)
-        submission = submit.submit(job)
+        submission = submit.resubmit(job, submission.seedance_task_id)
 
 
 def resubmitting(job: Job, failure: SeedanceTaskFailedError, resubmits: int) -> ResumeState:
@@ -249,34 +252,53 @@ def _wait(job: Job, submission: Submission, poll_interval: float | None, timeout
     return record or wait.defer(watch, job.state)
 
 
-@contextmanager
-def noting_the_end(job: Job, seedance_task_id: str) -> Iterator[None]:
-    """Remember how a wait ended; say, where it broke off, how to get the video all the same.
+def noting_the_end(job: Job, seedance_task_id: str, outcome: Callable[[], TaskRecord]) -> TaskRecord:
+    """Remember how a wait ends; say, where it breaks off, how to get the video all the same.
 
     :param job: What is wanted.
     :param seedance_task_id: The task.
+    :param outcome: The wait.
+    :return: The record of the success.
+    :raises SeedanceError: what the wait ends with.
     """
     try:
-        yield
+        record = outcome()
     except SeedanceOutputMissingError:
         _tell_how_to_continue(job, seedance_task_id)
         raise
-    except SeedanceTaskFailedError:
-        _note_end(job, seedance_task_id, Outcome.FAIL)
+    except SeedanceTaskFailedError as failure:
+        _note_end(job, seedance_task_id, Outcome.FAIL, failure.record, failure.message)
         raise
     except SeedanceError:
         _tell_how_to_continue(job, seedance_task_id)
         raise
-    _note_end(job, seedance_task_id, Outcome.SUCCESS)
+    _note_end(job, seedance_task_id, Outcome.SUCCESS, record)
+    return record
 
 
-def _note_end(job: Job, seedance_task_id: str, ending: Outcome) -> None:
+def _note_end(
+    job: Job, seedance_task_id: str, ending: Outcome, record: FailedRecord | None, reason: str | None = None
+) -> None:
     try:
+        charged = None if record is None else record.credits_used
+        if ending is Outcome.FAIL:
+            charged = Decimal(0)  # the vendor refunds it
+        if ending is Outcome.SUCCESS and record is not None:
+            spending.compare(job, record)
+        # The delivery tells of a success in a ledger; until then another poll gives the same answer, free.
+        is_told_later = ending is Outcome.SUCCESS and job.receipts.ledger is not None
+        if is_told_later and not spending.has_budget(job):
+            return
         saved = job.receipts.load()
+        if saved is None or saved.seedance_task_id != seedance_task_id:
+            return
+        if charged is not None:
+            spending.settle(job, charged)
+        job.receipts.facts.credits, job.receipts.facts.reason = charged, reason
     except Exception:
         job.log.exception("The end could not be stored (task %s)", seedance_task_id)
         return
-    if saved is not None and saved.seedance_task_id == seedance_task_id:
+    if not is_told_later:
         job.receipts.note(replace(saved.written_by(job.stamp), stage=Stage.ENDED, outcome=ending))
 
 
@@ -286,4 +308,6 @@ def _tell_how_to_continue(job: Job, seedance_task_id: str) -> None:
     clear = "A clear of this task would submit another"
     if job.receipts.remembers:
         clear = "A clear of this task continues with it, free (with other inputs, or durable=False, it submits another)"
+    if job.key is not None:
+        clear = "Whoever asks by the same idempotency key continues with it, free"
     job.log.warning("%s. %s", flows.keeps_running(seedance_task_id), clear)

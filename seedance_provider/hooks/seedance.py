@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 
 from seedance_provider import defaults
-from seedance_provider.api import calls, flows, validation
-from seedance_provider.config import default_poll_interval, default_wait_timeout, parse_submit_policy, seconds_of
+from seedance_provider.api import calls, flows, pricing, validation
+from seedance_provider.config import (
+    default_poll_interval,
+    default_wait_timeout,
+    ledger_path,
+    parse_submit_policy,
+    seconds_of,
+)
 from seedance_provider.connection import SeedanceSettings, read_settings
 from seedance_provider.exceptions import (
     SeedanceInvalidRequestError,
@@ -23,6 +29,7 @@ from seedance_provider.exceptions import (
 )
 from seedance_provider.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 from seedance_provider.hooks.media import MediaFile
+from seedance_provider.hooks.prices import read_price_list
 from seedance_provider.transport.sync import SyncTransport
 from seedance_provider.transport.throttle import Throttle, throttled
 
@@ -45,7 +52,7 @@ class SeedanceHook(BaseHook):
 
     The connection: password = API key; host = base URL (default ``https://seedance2-pro.com``, with or without
     ``/api/v1``); extra: ``connect_timeout`` and ``read_timeout`` in seconds, ``submit_policy`` (``vendor`` or
-    ``safe``), ``requests_per_minute``, ``allow_insecure_http``.
+    ``safe``), ``requests_per_minute``, ``max_credits_per_task`` and ``max_credits_per_day``, ``allow_insecure_http``.
 
     :param seedance_conn_id: The connection's id. Default ``seedance_default``.
     :param submit_policy: ``vendor`` or ``safe``: whether a createTask of unknown outcome is sent again. Default: what
@@ -153,6 +160,17 @@ class SeedanceHook(BaseHook):
             )
         )
 
+    def estimate_credits(self, model: str, inputs: Mapping[str, Any]) -> pricing.CreditEstimate | None:
+        """Work out what a task will cost, by the rates of ``[seedance] price_list`` or the vendor's list. No request.
+
+        :param model: The model id.
+        :param inputs: The model's inputs.
+        :return: ``low``, ``high`` and the month of the list; equal where the inputs alone fix the price. None for an
+            unknown model, and for inputs without a known price.
+        :raises SeedanceConfigurationError: if the price list cannot be used.
+        """
+        return pricing.estimate(model, inputs, read_price_list())
+
     def get_task(self, seedance_task_id: str) -> TaskRecord:
         """Read a task's record, whatever its status. Free; tried up to three times.
 
@@ -230,6 +248,11 @@ class SeedanceHook(BaseHook):
 
         try:
             where = self.settings.base_url
+            if self.settings.max_credits_per_day is not None and ledger_path() is None:
+                return False, (
+                    f"max_credits_per_day of connection {self.seedance_conn_id!r} needs a ledger: set [seedance] "
+                    "ledger_path of Airflow's configuration"
+                )
             # One attempt: somebody is waiting in front of the form.
             self.run(flows.get(_NO_TASK, self.log, jitter=random.random, attempts=1))
         except (SeedanceTaskNotFoundError, SeedanceInvalidRequestError) as error:

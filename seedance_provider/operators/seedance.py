@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from seedance_provider import defaults
 from seedance_provider.api import validation as input_tables
-from seedance_provider.config import parse_submit_policy, seconds_of
+from seedance_provider.config import parse_submit_policy, positive_credits, price_list_path, seconds_of
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceTaskFailedError, invalid_inputs
 from seedance_provider.links.seedance import SeedanceVideoLink
 
@@ -26,18 +27,25 @@ if TYPE_CHECKING:
 
 def _note_delivered(context: Context) -> None:
     """Note a success that Airflow has taken; an ``on_success_callback`` beside the user's own."""
-    # What a task instance does is imported when it runs: a DAG file is parsed without it.
-    from seedance_provider.execution.ledger import Receipts
-
-    Receipts.of(context, durable=True).note_delivered()
+    task: Any = context["task"]
+    task._job(context).receipts.note_delivered(*task._delivered)
 
 
 class _SubmittingOperator(BaseOperator):
     """What submitting a task takes, whatever follows."""
 
-    template_fields: Sequence[str] = ("model", "inputs", "callback_url", "seedance_conn_id")
+    template_fields: Sequence[str] = (
+        "model",
+        "inputs",
+        "callback_url",
+        "seedance_conn_id",
+        "idempotency_key",
+        "budget",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"inputs": "json"}
     template_ext: Sequence[str] = (".json",)
+    _delivered: tuple[str | None, Decimal | None] = (None, None)
+    """The task that this try delivered, and what was charged for it."""
 
     def __init__(
         self,
@@ -52,6 +60,10 @@ class _SubmittingOperator(BaseOperator):
         slot_timeout: float | timedelta = defaults.DEFAULT_SLOT_TIMEOUT,
         slot_poll_interval: float | timedelta = defaults.DEFAULT_SLOT_POLL_INTERVAL,
         durable: bool = True,
+        idempotency_key: str | None = None,
+        max_credits: float | Decimal | None = None,
+        budget: str | None = None,
+        budget_credits: float | Decimal | None = None,
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -66,7 +78,15 @@ class _SubmittingOperator(BaseOperator):
         self.slot_timeout = seconds_of("slot_timeout", slot_timeout)
         self.slot_poll_interval = seconds_of("slot_poll_interval", slot_poll_interval)
         self.durable = durable
+        self.idempotency_key = idempotency_key
+        self.max_credits = positive_credits(max_credits, "max_credits")
+        self.budget = budget
+        self.budget_credits = positive_credits(budget_credits, "budget_credits")
         self.deferrable = deferrable
+        if (budget is None) != (budget_credits is None):
+            raise SeedanceConfigurationError(
+                f"budget={budget!r} and budget_credits={budget_credits!r}: both must be given, or neither"
+            )
         if durable:
             self.on_success_callback = [*_as_list(self.on_success_callback), _note_delivered]
         if submit_policy is not None:
@@ -78,6 +98,11 @@ class _SubmittingOperator(BaseOperator):
             report = input_tables.check(model, inputs, partial=True, allow_local_media=upload_media)
             if report.problems:
                 raise invalid_inputs(self.task_id, report.problems, input_tables.describe(report.problems))
+            if self.max_credits is not None and price_list_path() is None:
+                # Parse cost: only a DAG file with such a ceiling needs the prices.
+                from seedance_provider.api import pricing
+
+                pricing.check(model, inputs, self.max_credits, "max_credits")
 
     def _job(self, context: Context, state: ResumeState | None = None, *, follows: bool = False) -> Job:
         from seedance_provider.events import ResumeState
@@ -98,11 +123,25 @@ class _SubmittingOperator(BaseOperator):
             slot_timeout=self.slot_timeout,
             slot_poll_interval=self.slot_poll_interval,
             durable=self.durable,
+            idempotency_key=self.idempotency_key,
+            max_credits=self.max_credits,
+            budget_name=self.budget,
+            budget_credits=self.budget_credits,
             deferrable=self.deferrable,
             follows=follows,
             pushes=bool(self.do_xcom_push),
             state=state or ResumeState(),
         )
+
+    def _warn_forgetful(self, job: Job) -> None:
+        """Say what a retry costs where nothing is remembered, and the two lines that change it."""
+        if self.retries and not job.receipts.remembers:
+            self.log.warning(
+                "retries=%s, but nothing here remembers the video over a retry: one after the submission would submit "
+                "another. Airflow 3.3 and later remember it with durable=True; every version does with a ledger, in "
+                "airflow.cfg:\n[seedance]\nledger_path = s3://aws_default@bucket/seedance",
+                self.retries,
+            )
 
     def resolve_template_files(self) -> None:
         """Load ``inputs`` from a ``.json`` file; other fields name no files, even if they end like one."""
@@ -155,7 +194,14 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
         local path or an object storage URL, and send their public URLs instead. Default False.
     :param slot_timeout: Seconds to wait for a free slot, for each submission. Default 6 h.
     :param slot_poll_interval: Seconds after which a lone waiter for a slot submits again. Default 30.
-    :param durable: Remember the task over retries where Airflow can (3.3 and later). Default True.
+    :param durable: Remember the task over retries: in the ledger of ``[seedance] ledger_path``, else where Airflow can
+        (3.3 and later). Default True.
+    :param idempotency_key: Names the video: whoever asks by the same key and connection gets the same one, another run
+        or a clear of a success included, until it fails. Needs a ledger. Default: one per task instance. (templated)
+    :param max_credits: A task that may cost more is not submitted. Default: no limit.
+    :param budget: Names a budget that all who name it share. Needs a ledger and ``budget_credits``. Default: none.
+        (templated)
+    :param budget_credits: The most credits that the tasks of ``budget`` may cost together.
     :param deferrable: Wait for a slot in the triggerer. Default True. False: on the worker.
     """
 
@@ -181,8 +227,12 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
         from seedance_provider.execution import results, submit, wait
 
         with results.reporting_failures(self, context):
-            state = wait.resumed(event)
-            return submit.obtain(self._job(context, state)).seedance_task_id
+            job = self._job(context, wait.resumed(event))
+            if event is None:
+                self._warn_forgetful(job)
+            submission = submit.obtain(job)
+            self._delivered = submission.seedance_task_id, None
+            return submission.seedance_task_id
 
 
 class SeedanceGenerateVideoOperator(_SubmittingOperator):
@@ -236,14 +286,8 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         from seedance_provider.execution import results
 
         job = self._job(context, follows=self.wait_for_completion)
-        if self.retries and self.wait_for_completion and not job.receipts.remembers:
-            self.log.warning(
-                "retries=%s, but nothing here remembers the task over a retry (that takes Airflow 3.3 and "
-                "durable=True): a retry after the submission would submit another. Use SeedanceCreateTaskOperator with "
-                "retries=0 and SeedanceTaskSensor",
-                self.retries,
-            )
         with results.reporting_failures(self, context):
+            self._warn_forgetful(job)
             return self._generate(job)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> list[str] | str:
@@ -293,27 +337,33 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         from seedance_provider.execution import submit
 
         submission = submit.obtain(job)
+        self._delivered = submission.seedance_task_id, None
         if not self.wait_for_completion:
             return submission.seedance_task_id
         self._waiting_for = submission.seedance_task_id
         return self._follow(job, submission)
 
     def _follow(self, job: Job, submission: Submission) -> list[str]:
-        from seedance_provider.execution import results, wait
+        from seedance_provider.execution import wait
 
         record = wait.follow(
             job, submission, poll_interval=self.poll_interval, timeout=self.timeout, resubmits=self.resubmits
         )
+        return self._finish(job, record)
+
+    def _finish(self, job: Job, record: TaskRecord) -> list[str]:
+        from seedance_provider.execution import results
+
+        self._delivered = record.seedance_task_id, record.credits_used
         return results.finish(record, self, job.context, self.log)
 
     def _end(self, job: Job, seedance_task_id: str, outcome: Callable[[], TaskRecord]) -> list[str]:
         """Take the end of a deferred wait; submit again what failed for a transient reason."""
-        from seedance_provider.execution import results, submit, wait
+        from seedance_provider.execution import submit, wait
 
         try:
-            with wait.noting_the_end(job, seedance_task_id):
-                record = outcome()
+            record = wait.noting_the_end(job, seedance_task_id, outcome)
         except SeedanceTaskFailedError as failure:
             job.state = wait.resubmitting(job, failure, self.resubmits)
-            return self._follow(job, submit.submit(job))
-        return results.finish(record, self, job.context, self.log)
+            return self._follow(job, submit.resubmit(job, seedance_task_id))
+        return self._finish(job, record)

@@ -61,7 +61,7 @@ def test_receipts_are_kept_found_told_and_pruned(bucket: str, monkeypatch: pytes
     receipts.begin()
     receipts.save(WANTED)
     receipts.save(WANTED.submitted("task_1", 1.5))
-    receipts.note_delivered(Decimal(200))
+    receipts.note_delivered("task_1", Decimal(200))
     assert open_receipts(bucket, monkeypatch, run="two").find() is None
     found = open_receipts(bucket, monkeypatch).find()
     assert found is not None

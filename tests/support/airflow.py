@@ -130,6 +130,10 @@ class FakeTaskInstance:
     first_reschedule: Any = None
     try_number: int = 1
     max_tries: int = 0
+    dag_id: str = "dag"
+    run_id: str = "run"
+    task_id: str = "task"
+    map_index: int = -1
 
     def xcom_push(self, key: str, value: Any) -> None:
         assert key not in self.xcoms, "pushing a key twice in one try is a conflict on some versions of Airflow"

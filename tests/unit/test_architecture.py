@@ -16,6 +16,7 @@ INSIDE = [
 ]
 NEEDED_BY_A_RUN_ONLY = {"events", "execution", "hooks"}
 IMPORTED_LATE = {
+    ("operators.seedance", "seedance_provider.api.pricing"),  # parse cost: only a literal max_credits needs prices
     ("operators.seedance", "seedance_provider.api.flows"),  # parse cost: a text for a task that is stopped
     ("sensors.seedance", "airflow.sensors.base"),  # only there on Airflow 2
     ("hooks.seedance", "wtforms"),  # only the webserver of Airflow 2 has it

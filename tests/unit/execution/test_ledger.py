@@ -306,7 +306,7 @@ def books(url: str) -> SeedanceLedger:
     submit(open_receipts(map_index=0), "task_0", estimate=PRICE, reserved={"day": "1764009600000-abababab-312.5"})
     delivered = open_receipts(map_index=1)
     submit(delivered, "task_1", estimate=PRICE)
-    delivered.note_delivered(Decimal(250), ["s3://bucket/1.mp4"])
+    delivered.note_delivered("task_1", Decimal(250), ["s3://bucket/1.mp4"])
     failed = open_receipts(map_index=2)
     submitted = submit(failed, "task_2", estimate=PRICE)
     failed.facts.reason = "Blocked"
@@ -372,7 +372,7 @@ def test_a_video_that_two_runs_share_is_told_of_both_and_counted_once(url: str) 
     found = second.load()
     assert found is not None
     second.note(found)
-    second.note_delivered(Decimal(250))
+    second.note_delivered("task_1", Decimal(250))
     books = SeedanceLedger(url)
     assert [(receipt.run_id, receipt.status) for receipt in books.receipts()] == [
         ("manual__2026-11-24T02:00:00+00:00", "submitted"),

@@ -29,7 +29,7 @@ RETRY = WANTED
 CLEAR = replace(WANTED, max_tries=4)
 CLEAR_WITH_FEWER_RETRIES = replace(WANTED, max_tries=2, try_number=2, retries=1)
 OTHER_INPUTS = replace(WANTED, fingerprint="0")
-SUBMIT, CONTINUE, UNCERTAIN = Decision
+SUBMIT, CONTINUE, UNCERTAIN = Decision.SUBMIT, Decision.CONTINUE, Decision.UNCERTAIN
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from seedance_provider.exceptions import (
     SeedanceTaskNotFoundError,
     SeedanceTaskTimeoutError,
 )
-from seedance_provider.execution import ledger, results, wait
+from seedance_provider.execution import ledger, wait
 from seedance_provider.execution.ledger import Receipts
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
@@ -594,10 +594,15 @@ def test_stopping_it_on_the_worker_names_the_sensor_that_collects_it(
     operator = Worker(deferrable=False).operator()
     operator.on_kill()
     assert task_log.warnings == []  # there is no video yet
-    monkeypatch.setattr(SeedanceHook, "run", lambda *_: operator.on_kill())
-    monkeypatch.setattr(results, "finish", lambda *_: [])
+
+    def stopped(*_: Any) -> None:
+        operator.on_kill()
+        raise CrashError
+
+    monkeypatch.setattr(SeedanceHook, "run", stopped)
     monkeypatch.setattr(SeedanceHook, "create_task", lambda *_, **__: "task_1")
-    operator.execute(Worker().context)
+    with pytest.raises(CrashError):
+        operator.execute(Worker().context)
     assert any("SeedanceTaskSensor(seedance_task_id='task_1')" in line for line in task_log.warnings)
 
 

@@ -1,0 +1,145 @@
+"""What a submission may cost: its ceilings, compared and reserved before the createTask, and corrected at its end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from seedance_provider.config import ledger_path
+from seedance_provider.exceptions import SeedanceBudgetExceededError, SeedanceConfigurationError, SeedanceError
+from seedance_provider.execution.budgets import Budget, amount
+from seedance_provider.hooks.ledger_files import Folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from seedance_provider.api.pricing import CreditEstimate
+    from seedance_provider.exceptions import FailedRecord
+    from seedance_provider.execution.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most that may be spent on one task, or on all tasks of a budget.
+
+    :param limit: In credits.
+    :param where: What sets it, for messages.
+    :param budget: Its name; None for a ceiling of one task.
+    """
+
+    limit: Decimal
+    where: str
+    budget: str | None = None
+
+    @property
+    def fix(self) -> str:
+        """What to change where a task does not fit."""
+        return f"Raise {self.where}, or choose another model, size or duration"
+
+
+def ceilings(job: Job) -> Iterator[Ceiling]:
+    """The ceilings of a task instance, those of one task first."""
+    settings = job.hook.settings
+    extra = f"in the extra of connection {job.seedance_conn_id!r}"
+    if job.max_credits is not None:
+        yield Ceiling(job.max_credits, "max_credits")
+    if settings.max_credits_per_task is not None:
+        yield Ceiling(settings.max_credits_per_task, f"max_credits_per_task {extra}")
+    if settings.max_credits_per_day is not None:
+        day = time.strftime("%Y-%m-%d", time.gmtime())
+        yield Ceiling(
+            settings.max_credits_per_day, f"max_credits_per_day {extra}", f"conn/{job.seedance_conn_id}/{day}"
+        )
+    if job.budget is not None and job.budget_credits is not None:
+        yield Ceiling(job.budget_credits, "budget_credits", job.budget)
+
+
+def reserve(job: Job, reservation_id: str) -> None:
+    """Compare what a task will cost with its ceilings, and reserve it in its budgets, before it is submitted.
+
+    :param job: What is wanted.
+    :param reservation_id: Names the submission.
+    :raises SeedanceBudgetExceededError: if it may cost more than a ceiling allows, or its price is not known.
+    :raises SeedanceConfigurationError: for a budget without a ledger.
+    :raises SeedanceError: if a budget cannot be read or written; retryable.
+    """
+    if job.estimate is not None:
+        job.log.info("About %s", job.estimate)
+    job.receipts.facts.estimate = job.estimate
+    try:
+        for ceiling in ceilings(job):
+            _hold(job, ceiling, job.estimate, reservation_id)
+    except Exception:
+        settle(job, Decimal(0))
+        raise
+
+
+def _hold(job: Job, ceiling: Ceiling, estimate: CreditEstimate | None, reservation_id: str) -> None:
+    if ceiling.budget is not None:
+        job.receipts.facts.reserved[ceiling.budget] = ""  # also what is refused counts among its videos
+    if estimate is None:
+        raise SeedanceBudgetExceededError(
+            f"The price of model {job.model!r} with these inputs is not known, so {ceiling.where} cannot be kept. No "
+            "request was sent. Add a rate to [seedance] price_list, or remove the ceiling",
+            limit=ceiling.limit,
+        )
+    if ceiling.budget is not None:
+        budget = Budget(_root(ceiling), ceiling.budget)
+        reservation = budget.reserve(reservation_id, estimate, ceiling.limit, ceiling.fix)
+        job.receipts.facts.reserved[ceiling.budget] = reservation
+    elif estimate.high > ceiling.limit:
+        raise SeedanceBudgetExceededError(
+            f"The task would cost {estimate}, and {ceiling.where} allows {amount(ceiling.limit)}. No request was sent. "
+            f"{ceiling.fix}",
+            estimate=estimate,
+            limit=ceiling.limit,
+        )
+
+
+def _root(ceiling: Ceiling) -> Folder:
+    root = ledger_path()
+    if root is None:
+        raise SeedanceConfigurationError(
+            f"{ceiling.where} needs a ledger: set [seedance] ledger_path of Airflow's configuration, such as "
+            "s3://aws_default@bucket/seedance. No request was sent"
+        )
+    return Folder(root)
+
+
+def settle(job: Job, credits: Decimal) -> None:  # noqa: A002 - the vendor's word
+    """Correct what was reserved by what was charged; a budget that cannot be written keeps the reservation.
+
+    :param job: What is wanted.
+    :param credits: What was charged; 0 gives the reservation back.
+    """
+    root = ledger_path()
+    for name, reservation in job.receipts.facts.reserved.items():
+        try:
+            if root is not None:
+                Budget(Folder(root), name).settle(reservation, credits)
+        except SeedanceError:
+            job.log.exception("Budget %r keeps what was reserved", name)
+
+
+def has_budget(job: Job) -> bool:
+    """Whether a task instance reserves anything in the ledger."""
+    return any(ceiling.budget is not None for ceiling in ceilings(job))
+
+
+def compare(job: Job, record: FailedRecord) -> None:
+    """Say it when a task was charged otherwise than estimated."""
+    charged = record.credits_used
+    try:
+        estimate = job.receipts.facts.estimate or job.estimate
+    except SeedanceError:
+        return  # of the price list: said before the submission
+    if charged is None or estimate is None or estimate.low <= charged <= estimate.high:
+        return
+    job.log.warning(
+        "%s credits were charged, %s were expected. [seedance] price_list can hold the rates of your account (task %s)",
+        amount(charged),
+        estimate,
+        record.seedance_task_id,
+    )

@@ -1,0 +1,28 @@
+"""Rates of the user's own, from ``[seedance] price_list``."""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+from seedance_provider.api.pricing import PriceList, parse_price_list
+from seedance_provider.config import price_list_path
+from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError
+
+
+def read_price_list() -> PriceList:
+    """Read the configured price list; empty without one.
+
+    :raises SeedanceConfigurationError: if it has another form; names the file and the field.
+    :raises SeedanceError: if it cannot be read; retryable.
+    """
+    path = price_list_path()
+    if path is None:
+        return {}
+    where = f"[seedance] price_list {path}"
+    try:
+        text = ObjectStoragePath(path).read_text(encoding="utf-8")
+    except (FileNotFoundError, ImportError, ValueError) as error:
+        raise SeedanceConfigurationError(f"{where} cannot be read ({type(error).__name__}: {error!s:.200})") from error
+    except Exception as error:
+        raise SeedanceError(f"{where} cannot be read ({type(error).__name__}: {error!s:.200})", charged="no") from error
+    return parse_price_list(text, where)
