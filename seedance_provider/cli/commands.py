@@ -24,6 +24,7 @@ from seedance_provider import defaults
 from seedance_provider.api import pricing, validation
 from seedance_provider.api.flows import collect_with
 from seedance_provider.execution.ledger import LedgerReceipt, SeedanceLedger
+from seedance_provider.hooks.prices import read_price_list
 from seedance_provider.hooks.seedance import SeedanceHook
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def check(args: Namespace) -> Answer:
     found = []
     for model, inputs in _read_requests(args.file, args.model):
         # What a template will render to is not known: judged as in a DAG file, which keeps the warnings back.
-        literal = validation.check(model, inputs, partial=True, allow_local_media=args.upload_media)
+        literal = validation.check(model, inputs, partial=isinstance(inputs, dict), allow_local_media=args.upload_media)
         whole = validation.check(model, inputs, allow_local_media=args.upload_media)
         found.append((model, literal.problems, whole.warnings))
     count = sum(len(problems) for _, problems, _ in found)
@@ -170,9 +171,10 @@ def estimate(args: Namespace) -> Answer:
 
     :param args: ``file`` and ``model``.
     """
-    rows = []
+    prices, rows = read_price_list(), []
     for model, inputs in _read_requests(args.file, args.model):
-        price = pricing.estimate(model, inputs) if isinstance(inputs, dict) else None
+        usable = isinstance(model, str) and isinstance(inputs, dict)
+        price = pricing.estimate(model, inputs, prices) if usable else None
         rows.append({"model": model} | (price._asdict() if price else {"low": None, "high": None, "as_of": None}))
     known = [row for row in rows if row["low"] is not None]
     total = {
