@@ -32,7 +32,20 @@ _BRANDS = {
 
 
 def _iso(head: bytes) -> str | None:
-    return _BRANDS.get(head[8:12], "video/mp4")
+    return _BRANDS.get(head[8:12], "video/mp4") if _is_box(head) else None
+
+
+def _quicktime(head: bytes) -> str | None:
+    return "video/quicktime" if _is_box(head) else None
+
+
+def _is_box(head: bytes) -> bool:
+    """Whether the length before the name of a box begins as one does; a text may say "The wide screen"."""
+    return head[0] < 0x20
+
+
+def _id3(head: bytes) -> str | None:
+    return "audio/mpeg" if head[3] < 0x20 else None  # its version; a text goes on in letters
 
 
 def _riff(head: bytes) -> str | None:
@@ -49,16 +62,18 @@ def _frames(head: bytes) -> str | None:
 _SIGNATURES: tuple[tuple[int, bytes, str | Callable[[bytes], str | None]], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"\xff\xd8\xff", "image/jpeg"),
-    (0, b"GIF8", "image/gif"),
+    (0, b"GIF87a", "image/gif"),
+    (0, b"GIF89a", "image/gif"),
     (0, b"RIFF", _riff),
     (4, b"ftyp", _iso),
-    (4, b"moov", "video/quicktime"),
-    (4, b"wide", "video/quicktime"),
-    (4, b"mdat", "video/quicktime"),
+    (4, b"moov", _quicktime),
+    (4, b"wide", _quicktime),
+    (4, b"mdat", _quicktime),
     (0, b"\x1a\x45\xdf\xa3", "video/webm"),
-    (0, b"ID3", "audio/mpeg"),
-    (0, b"OggS", "audio/ogg"),
-    (0, b"fLaC", "audio/flac"),
+    (0, b"ID3", _id3),
+    (0, b"OggS\0", "audio/ogg"),
+    (0, b"fLaC\0", "audio/flac"),
+    (0, b"fLaC\x80", "audio/flac"),
     (0, b"\xff", _frames),
 )
 
@@ -69,9 +84,7 @@ def media_type(head: bytes) -> str | None:
     :param head: Its first 64 bytes, or as many as it has.
     :return: Its MIME type; None unless it is an image, a video or audio.
     """
-    # A text may begin like one ("The wide screen"), but it holds no NUL, as every format that begins with letters does.
-    if len(head) < _SHORTEST or (0x20 <= head[0] < 0x80 and b"\0" not in head):
-        return None
+    head = head.ljust(_SHORTEST, b"\x7f")
     for offset, signature, kind in _SIGNATURES:
         if head.startswith(signature, offset):
             return kind if isinstance(kind, str) else kind(head)
