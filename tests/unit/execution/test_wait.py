@@ -25,6 +25,7 @@ from seedance_provider.execution.ledger import Receipts, TaskStateStore
 from seedance_provider.execution.receipts import Receipt, Stage
 from seedance_provider.execution.wait import Wait
 from seedance_provider.hooks.seedance import SeedanceHook
+from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
 from tests.support.airflow import FakeTaskInstance, StateStore, hurry
 
 if TYPE_CHECKING:
@@ -108,6 +109,24 @@ def test_a_poll_of_a_task_that_has_ended_gives_its_record(seedance_emulator: Emu
 def test_on_the_worker_it_blocks_until_the_end(seedance_emulator: Emulator) -> None:
     task_id = create("[[generating:0.2]]")
     assert wait_for(task_id, poll_interval=0.05).block().seedance_task_id == task_id
+
+
+@pytest.mark.parametrize("timeout", [1800, 60])
+def test_a_timeout_that_is_written_out_wins_over_the_configuration(
+    seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, timeout: float
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__TIMEOUT", "600")
+
+    def seconds(**arguments: Any) -> float:
+        operator = SeedanceGenerateVideoOperator(task_id="video", inputs={"prompt": "[[waiting:60]]"}, **arguments)
+        with pytest.raises(TaskDeferred) as caught:
+            operator.execute({"ti": FakeTaskInstance()})  # type: ignore[typeddict-item]
+        trigger: Any = caught.value.trigger
+        waited: float = trigger.deadline - trigger.started_at
+        return waited
+
+    assert seconds() == pytest.approx(600, abs=5)
+    assert seconds(timeout=timeout) == pytest.approx(timeout, abs=5)
 
 
 # A deferral, and its event.
