@@ -30,6 +30,7 @@ from seedance_provider.hooks.ledger_files import (
     Folder,
     latest_by_submission,
     new_submission,
+    new_writer,
     now_ms,
     part,
     read_entry_name,
@@ -225,8 +226,9 @@ class LedgerStore:
             self._list()  # a new entry's number must be above that of all others
         self._number = (self._number or 0) + 1
         written_ms = now_ms()
-        name = EntryName(self._number, written_ms, stage or str(payload["stage"]), self._submission or new_submission())
-        self._submission = name.submission
+        self._submission = self._submission or new_submission()
+        stage = stage or str(payload["stage"])
+        name = EntryName(self._number, written_ms, stage, self._submission, new_writer())
         entry = payload | {"owner": self._owner._asdict(), "written_at": written_ms / 1000}
         self.folder.write(str(name), json.dumps(entry, default=str).encode())
 
@@ -607,7 +609,7 @@ class SeedanceLedger:
             number += 1
             entry = read_entry_name(name)
             assert entry is not None  # noqa: S101 - made from one
-            folder.write(str(EntryName(number, now_ms(), FORGOTTEN, entry.submission)), content)
+            folder.write(str(EntryName(number, now_ms(), FORGOTTEN, entry.submission, new_writer())), content)
         return bool(counting)
 
     def prune(self, older_than: timedelta) -> int:

@@ -20,7 +20,7 @@ from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceErr
 _MAX_PART = 150
 """Characters of one part of a path; file systems take 255 bytes."""
 _QUERY = re.compile(r"\?[^\s'\"]*")
-_ENTRY = re.compile(r"(\d{6,})-(\d{13,})-([a-z]+)-([0-9a-f]{8,})\.json")
+_ENTRY = re.compile(r"(\d{6,})-(\d{13,})-([a-z]+)-([0-9a-f]{8,})-([0-9a-f]+)\.json")
 WITHDRAWN = "withdrawn"
 FORGOTTEN = "forgotten"
 SET_ASIDE = frozenset({WITHDRAWN, FORGOTTEN})
@@ -28,27 +28,29 @@ SET_ASIDE = frozenset({WITHDRAWN, FORGOTTEN})
 
 
 class EntryName(NamedTuple):
-    """The name of one entry: ``<number>-<epoch ms>-<stage>-<submission>.json``. Sorts by age.
+    """The name of one entry: ``<number>-<epoch ms>-<stage>-<submission>-<writer>.json``. Sorts by age.
 
     :param number: Counts the entries of a folder.
     :param written_ms: When it was written, epoch milliseconds.
     :param stage: How far the submission has come, or one of ``SET_ASIDE``.
     :param submission: Names the submission that it is about.
+    :param writer: Tells those apart who write about one submission at the same moment. Default ``0``.
     """
 
     number: int
     written_ms: int
     stage: str
     submission: str
+    writer: str = "0"
 
     def __str__(self) -> str:
-        return f"{self.number:06d}-{self.written_ms:013d}-{self.stage}-{self.submission}.json"
+        return f"{self.number:06d}-{self.written_ms:013d}-{self.stage}-{self.submission}-{self.writer}.json"
 
 
 def read_entry_name(name: str) -> EntryName | None:
     """Read the name of a file; None if it is not an entry's."""
     match = _ENTRY.fullmatch(name)
-    return match and EntryName(int(match[1]), int(match[2]), match[3], match[4])
+    return match and EntryName(int(match[1]), int(match[2]), match[3], match[4], match[5])
 
 
 def latest_by_submission(names: Iterable[str]) -> dict[str, EntryName]:
@@ -66,6 +68,11 @@ def standing(names: Iterable[str]) -> EntryName | None:
 def new_submission() -> str:
     """A name for a submission that no other has."""
     return secrets.token_hex(6)
+
+
+def new_writer() -> str:
+    """A name for who writes an entry, that hardly any other has."""
+    return secrets.token_hex(3)
 
 
 def now_ms() -> int:
