@@ -25,7 +25,7 @@ from seedance_provider.execution.ledger import Facts, Receipts
 from seedance_provider.execution.receipts import Receipt
 from seedance_provider.hooks.seedance import SeedanceHook
 from tests.support.airflow import run_dag
-from tests.support.imports import imports
+from tests.support.imports import PACKAGE, imports
 
 if TYPE_CHECKING:
     from seedance_provider.testing import Emulator
@@ -366,3 +366,9 @@ def test_every_airflow_command_loads_the_definition_so_it_imports_none_of_the_co
         "collections.abc",
         "seedance_provider.defaults",
     }
+
+
+def test_the_docs_name_every_command_and_option() -> None:
+    page = (PACKAGE.parent / "docs" / "cli.md").read_text()
+    flags = {arg.flags[-1] for command in COMMANDS.subcommands for arg in command.args if arg.flags[-1][0] == "-"}
+    assert not [name for name in {*NAMES, *flags} if f"`{name}" not in page]
