@@ -210,7 +210,7 @@ class _Access:
                 f"The ledger at {self._folder} cannot be {self._verb} ({_told(error)}). Check that the store is "
                 "reachable and that [seedance] ledger_path names it",
                 charged="no",
-            ) from error
+            ) from None  # its text may hold a signed URL
 
 
 def _told(error: Exception) -> str:
