@@ -365,7 +365,7 @@ def test_without_a_store_it_warns_before_it_submits_and_works(
     assert seedance_emulator.bill()["tasks_created"] == 2
     warned = [line for line in task_log.warnings if line.startswith("retries=1, but nothing here remembers")]
     assert len(warned) == 2  # once per try
-    assert "SeedanceTaskSensor" in warned[0]
+    assert "ledger_path" in warned[0]
 
 
 @without_store

@@ -1,0 +1,147 @@
+"""The ledger in real DAG runs, alike on every version of Airflow."""
+
+from __future__ import annotations
+
+import textwrap
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from seedance_provider.execution.ledger import Receipts, SeedanceLedger
+from seedance_provider.hooks.seedance import SeedanceHook
+from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
+from tests.support.airflow import DagOutcome, hurry, run_dag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from seedance_provider.testing import Emulator
+
+GENERATE = textwrap.dedent("""\
+    from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
+
+    def generate(task_id="video", prompt="a fox", **arguments):
+        inputs = {"prompt": prompt, "outputResolution": "720p"}
+        common = {"poll_interval": 0.1, "retries": 1, "retry_delay": timedelta(0)}
+        return SeedanceGenerateVideoOperator(task_id=task_id, inputs=inputs, **common | arguments)
+""")
+CLEAR = textwrap.dedent("""
+    @task(trigger_rule="all_done")
+    def clear_once():
+        from airflow.models.taskinstance import TaskInstance, clear_task_instances
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            found = session.query(TaskInstance).filter_by(dag_id=dag.dag_id, task_id="video").one()
+            if found.try_number < 2 and found.state in ("success", "failed"):
+                clear_task_instances([found], session, dag_run_state=False)
+
+    video >> clear_once()
+""")
+
+
+class CrashError(Exception):
+    """Stands for a worker that dies."""
+
+
+@pytest.fixture
+def run(
+    airflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seedance_emulator: Emulator
+) -> Callable[[str], DagOutcome]:
+    hurry(monkeypatch)
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", f"file://{tmp_path}/ledger")
+    (tmp_path / "dags").mkdir()
+    return lambda tasks: run_dag(tmp_path / "dags", GENERATE + textwrap.dedent(tasks))
+
+
+def crash(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, when: str) -> None:
+    """Make the first call of a function die before or after it has done its work."""
+    function = getattr(where, name)
+    left = [1]
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        result = None if left[0] and when == "before" else function(*args, **kwargs)
+        if left[0]:
+            left[0] -= 1
+            raise CrashError(f"{when} {name}")
+        return result
+
+    monkeypatch.setattr(where, name, dying)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "when", "created"),
+    [
+        (Receipts, "save", "before", 1),
+        (Receipts, "save", "after", 1),
+        (SeedanceHook, "create_task", "after", 2),  # unknown: the vendor's rule is to send it again
+        (Receipts, "note", "after", 1),
+        (SeedanceGenerateVideoOperator, "execute_complete", "before", 1),
+        (SeedanceGenerateVideoOperator, "execute_complete", "after", 1),
+    ],
+    ids=["before the intent", "after the intent", "before the id", "after the id", "while resuming", "after all"],
+)
+def test_a_retry_after_a_crash_continues_with_the_same_video(
+    run: Callable[[str], DagOutcome],
+    monkeypatch: pytest.MonkeyPatch,
+    seedance_emulator: Emulator,
+    where: Any,
+    name: str,
+    when: str,
+    created: int,
+) -> None:
+    crash(monkeypatch, where, name, when)
+    done = run("generate()")["video"]
+    assert (done.state, done.try_number) == ("success", 2)
+    assert seedance_emulator.bill()["tasks_created"] == created
+
+
+def test_a_success_is_told_with_what_it_cost_and_who_wanted_it(
+    run: Callable[[str], DagOutcome], seedance_emulator: Emulator
+) -> None:
+    done = run("generate(budget='{{ dag.dag_id }}', budget_credits=1000)")
+    (told,) = SeedanceLedger().receipts(dag_id=done.dag_id, run_id=done.run_id)
+    assert (told.status, told.task_id, told.map_index) == ("delivered", "video", -1)
+    assert told.seedance_task_id == done["video"].xcoms["seedance_task_id"]
+    assert told.credits == Decimal(200) == seedance_emulator.bill()["credits_charged"]
+    assert told.budgets == (done.dag_id,)
+    assert SeedanceLedger().orphans() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "created"),
+    [
+        ("", 2),
+        ("prompt='a fox [[fail:2038]]'", 2),
+        ("prompt='a fox [[generating:3]]', timeout=0.5", 1),
+        ("idempotency_key='{{ dag.dag_id }}'", 1),
+        ("idempotency_key='{{ dag.dag_id }}', wait_for_completion=False", 1),
+    ],
+    ids=["of a finished one", "of a failed one", "of one that still runs", "of a key's", "of a key's created one"],
+)
+def test_a_clear_submits_again_unless_the_video_runs_or_has_a_key(
+    run: Callable[[str], DagOutcome], seedance_emulator: Emulator, arguments: str, created: int
+) -> None:
+    assert run(f"video = generate({arguments})" + CLEAR)["video"].try_number == 2
+    assert seedance_emulator.bill()["tasks_created"] == created
+
+
+def test_mapped_tasks_share_a_video_by_their_keys(
+    run: Callable[[str], DagOutcome], seedance_emulator: Emulator
+) -> None:
+    tasks = """
+    SeedanceGenerateVideoOperator.partial(task_id="video", poll_interval=0.1, inputs={{"prompt": "a fox"}}).expand(
+        idempotency_key={keys}
+    )
+    """
+    first = run(tasks.format(keys=["a", "b"]))
+    second = run(tasks.format(keys=["c", "a"]))
+    assert first["video", 0].returned == second["video", 1].returned
+    assert seedance_emulator.bill()["tasks_created"] == 3
+    told = SeedanceLedger().receipts(dag_id=second.dag_id)
+    assert {(receipt.map_index, receipt.key, receipt.status) for receipt in told} == {
+        (0, "c", "delivered"),
+        (1, "a", "delivered"),
+    }
