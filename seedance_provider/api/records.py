@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
@@ -19,6 +20,8 @@ from seedance_provider import defaults
 from seedance_provider.exceptions import SeedanceServerError
 
 _MAX_DIGITS = 40
+# The slashes as they are, or as JSON may escape them.
+_QUERY = re.compile(r"(https?:(?:\\?/){2}[^\s\"'<>?]*)\?[^\s\"'<>]*", re.IGNORECASE)
 
 
 class TaskStatus(enum.StrEnum):
@@ -59,8 +62,12 @@ def load_json(body: bytes | str) -> Any:
 
 
 def clean_text(text: str) -> str:
-    """Make a text of the vendor's fit for a line of log and a database: cut, without control and format characters."""
-    text = text[: 2 * defaults.MAX_TEXT].encode("utf-8", "replace").decode()
+    """Make a text of the vendor's fit for a line of log and a database.
+
+    It is cut, has no control and format characters, and the URLs in it have no query: some are signed.
+    """
+    text = text[: 4 * defaults.MAX_TEXT].encode("utf-8", "replace").decode()
+    text = _QUERY.sub(r"\1", text)
     return "".join(char if char.isprintable() else " " for char in text).strip()[: defaults.MAX_TEXT]
 
 

@@ -487,3 +487,17 @@ def test_an_accepted_url_is_printable_and_has_a_host(text: str) -> None:
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**9), max_value=10**9))
 def test_amounts_written_as_text_are_read_back_exactly(amount: Decimal) -> None:
     assert records.decimal_or_none(str(amount)) == amount
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "InvalidParameter - https://b.example/clip.mp4?X-Amz-Signature=s1gned duration should be at most 15s",
+        '{"output":[{"url":"https://b.example/clip.mp4?X-Tos-Signature=s1gned"}]',
+        '{"url":"https:\\/\\/b.example\\/clip.mp4?sig=s1gned"}',
+        "HTTPS://b.example/clip.mp4?a=1&sig=s1gned",
+    ],
+)
+def test_a_text_of_the_vendors_shows_no_signature_of_a_url(text: str) -> None:
+    assert "s1gned" not in records.clean_text(text)
+    assert "clip.mp4" in records.clean_text(text)
