@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import math
 import ssl
 import time
 from collections.abc import Awaitable
@@ -57,6 +58,58 @@ _LIMITS: dict[str, Any] = {"max_line_size": MAX_LINE, "max_field_size": MAX_LINE
 )
 
 
+class Watchdog:
+    """Ends what takes too long.
+
+    One timer for all: one for each exchange would cost more than everything else that is done for it here.
+    """
+
+    _OVER = -math.inf
+
+    def __init__(self) -> None:
+        self._ends: dict[asyncio.Task[Any], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, seconds: float) -> asyncio.Task[Any]:
+        """Cancel the current task unless it is released in time, give or take an eighth or a second.
+
+        :param seconds: From now on.
+        :return: The task.
+        """
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"  # noqa: S101 - for the type checker
+        loop = asyncio.get_running_loop()
+        self._ends[task] = loop.time() + seconds
+        if self._timer is None:
+            self._sweep_after(min(seconds / 8, 1.0), loop)
+        return task
+
+    def release(self, task: asyncio.Task[Any]) -> bool:
+        """Watch a task no longer; to be called once, by the task.
+
+        :return: Whether it was cancelled by this, and by nobody else.
+        """
+        return self._ends.pop(task) == self._OVER and task.uncancel() == 0
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep_after(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(seconds, self._sweep, seconds, loop)
+
+    def _sweep(self, interval: float, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for task, ends_at in self._ends.items():
+            if self._OVER < ends_at <= now:
+                self._ends[task] = self._OVER
+                task.cancel()
+        self._timer = None
+        if self._ends:
+            self._sweep_after(interval, loop)
+
+
 class Sessions:
     """The two sessions of a base URL: one that keeps connections, and one for a request that needs a fresh one.
 
@@ -64,14 +117,16 @@ class Sessions:
     :param fresh: Keeps none.
     """
 
-    __slots__ = ("fresh", "kept")
+    __slots__ = ("fresh", "kept", "watchdog")
 
     def __init__(self, kept: aiohttp.ClientSession, fresh: aiohttp.ClientSession) -> None:
         self.kept = kept
         self.fresh = fresh
+        self.watchdog = Watchdog()
 
     async def close(self) -> None:
         """Close both, with all their connections."""
+        self.watchdog.close()
         await self.fresh.close()
         await self.kept.close()
 
@@ -254,25 +309,34 @@ async def _exchange(wire: Wire, request: Request, url: URL) -> Reply:
     response: aiohttp.ClientResponse | None = None
     body = b""
     complete = False
-    problem: SeedanceTransportError | None = None
+    problem: Exception | None = None
+    watchdog = wire.sessions.watchdog
+    watched = watchdog.watch(wire.seconds)
     try:
-        async with asyncio.timeout(wire.seconds):
-            response = await _answer(wire, request, url)
-            content = response.content
-            while len(body) < MAX_BODY and not content.at_eof():
-                body += await content.readany()
-            complete = content.at_eof() and len(body) <= MAX_BODY
+        response = await _answer(wire, request, url)
+        content = response.content
+        while len(body) < MAX_BODY and not content.at_eof():
+            body += await content.readany()
+        complete = content.at_eof() and len(body) <= MAX_BODY
+    except asyncio.CancelledError:
+        if not watchdog.release(watched):
+            raise
+        problem = TimeoutError()
     except Exception as error:  # noqa: BLE001 - whatever a library raises, what matters is how far the request came
-        if response is None:
-            problem = transport_error(error, settings.base_url, settings, request_sent=not isinstance(error, _UNSENT))
-        else:
-            body += _left_over(response)
+        watchdog.release(watched)
+        problem = error
+    else:
+        watchdog.release(watched)
     finally:
         if response is not None and not complete:
             response.close()
     if response is None:
-        # Outside of the except clause: the cause may show the proxy's password.
-        raise problem or SeedanceTransportError(f"No answer from {settings.base_url}")
+        # Outside of the except clauses: the cause may show the proxy's password.
+        problem = problem or TimeoutError()
+        raise transport_error(problem, settings.base_url, settings, request_sent=not isinstance(problem, _UNSENT))
+    if problem is not None:
+        # What arrived together with the end of the connection: aiohttp gives out nothing once it knows of an error.
+        body += b"".join(getattr(response.content, "_buffer", ()))
     return make_reply(response.status, response.headers, body[:MAX_BODY], settings, complete=complete)
 
 
@@ -300,8 +364,3 @@ def _broke_off(error: Exception) -> bool:
     return isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)) and not isinstance(
         error, aiohttp.ClientConnectorError
     )
-
-
-def _left_over(response: aiohttp.ClientResponse) -> bytes:
-    """What arrived together with the end of the connection: aiohttp gives out nothing once it knows of an error."""
-    return b"".join(getattr(response.content, "_buffer", ()))

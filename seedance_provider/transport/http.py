@@ -195,11 +195,11 @@ def redact(data: bytes, key: str, *, cut: bool = False) -> bytes:
     """
     if len(key) < MIN_SECRET:
         return data
+    spelled, forms = _patterns(key)
     if b"\0" in data:
         text = data.decode(json.detect_encoding(data), "replace")
         data = text.replace("\0", "").encode("utf-8", "replace")  # no text has one, and people would not see it
-    spelled, forms = _patterns(key)
-    if _ESCAPE.search(data):
+    if len(data.translate(None, _ESCAPES)) < len(data):  # many times faster than to search for them
         data = spelled.sub(b"***", data)
     for form in forms:
         if form in data:
@@ -212,7 +212,7 @@ def redact(data: bytes, key: str, *, cut: bool = False) -> bytes:
     return data
 
 
-_ESCAPE = re.compile(rb"[\\%&]")
+_ESCAPES = b"\\%&"
 
 
 @functools.lru_cache(maxsize=8)

@@ -214,7 +214,7 @@ class Server:
 
 def _read_request(reader: object, number: int) -> Recorded | None:
     line = reader.readline()  # type: ignore[attr-defined]
-    if not line.strip():
+    if line.count(b" ") < 2:  # the end, or another protocol
         return None
     method, target, _ = line.decode("latin-1").split(" ", 2)
     headers: list[tuple[str, str]] = []
