@@ -84,7 +84,8 @@ class SeedanceNotifier(BaseNotifier):
     Never raises, so the callbacks after it run. Costs no request and no credits; one or two reads of XCom where Airflow
     did not tell the exception.
 
-    :param notifiers: Other notifiers, or callables that take the context. Default: none; the text goes to the log.
+    :param notifiers: Other notifiers, or callables that take the context. Default: none.
+        The text goes to the log in any case.
     """
 
     def __init__(self, notifiers: Sequence[Callable[[Context], Any]] = (), **kwargs: Any) -> None:
@@ -102,14 +103,13 @@ class SeedanceNotifier(BaseNotifier):
             self.log.exception("The failure could not be described")
             failure = Failure()
         context[CONTEXT_KEY] = failure  # type: ignore[literal-required]
-        if not self.notifiers:
-            self.log.error("%s", failure.text)
+        self.log.error("%s", failure.text)
         for notifier in self.notifiers:
             try:
                 # A notifier renders its templates in place, once for ever; mapped tasks share it.
                 copy.copy(notifier)(context)
             except Exception:
-                self.log.exception("%s could not send: %s", type(notifier).__name__, failure.text)
+                self.log.exception("%s failed", type(notifier).__name__)
 
 
 def describe(context: Context) -> Failure:

@@ -48,7 +48,7 @@ def context_of(error: Any = None, *, task: Any = CREATE, xcoms: dict[str, Any] |
         xcom_pull=lambda task_ids, key, map_indexes: (xcoms or {}).get(key),
     )
     vars(instance).update({"map_index": -1} | ti)
-    context = {"ti": instance, "task": task}
+    context = {"ti": instance, "task": task, "dag": DAG("videos", schedule=None)}
     return context if error is None else context | {"exception": error}
 
 
@@ -150,10 +150,9 @@ def test_an_error_of_others_may_cost_where_the_task_submits(task: Any, charged: 
     assert "too large" in failure.text
 
 
-@pytest.mark.parametrize("context", [{}, {"dag": DAG("videos", schedule=None)}])
-def test_the_callback_of_a_dag_has_no_task_instance(context: Any, log: TaskLog) -> None:
-    SeedanceNotifier()(context)
-    assert len(log.lines) == 1
+def test_the_callback_of_a_dag_may_have_no_task_instance(log: TaskLog) -> None:
+    SeedanceNotifier()({"dag": DAG("videos", schedule=None)})
+    assert "videos" in log.lines[0]
 
 
 # Sending.
@@ -187,7 +186,7 @@ def test_a_notifier_that_fails_keeps_no_other_from_sending_and_its_text_is_in_th
     broken = Messenger("x", sent, ConnectionError("no Slack"))
     SeedanceNotifier([broken, Messenger("still sent", sent)])(context_of(SeedanceServerError("503")))
     assert sent == ["still sent"]
-    assert "videos.create" in log.lines[0]
+    assert "videos.create" in log.lines[0], "the text is not lost"
 
 
 def test_an_xcom_that_cannot_be_read_does_no_harm(log: TaskLog) -> None:
