@@ -53,7 +53,7 @@ _UNSENT = (
 )
 """The errors that come before the first byte of a request."""
 _LIMITS: dict[str, Any] = {"max_line_size": MAX_LINE, "max_field_size": MAX_LINE} | (
-    # Not known to every release that is supported.
+    # Older releases bound the length of a header only; the time of the exchange then bounds how many there are.
     {"max_headers": MAX_HEADERS} if "max_headers" in inspect.signature(aiohttp.ClientSession).parameters else {}
 )
 

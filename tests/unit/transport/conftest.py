@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import aiohttp
 import pytest
 
 from seedance_provider.connection import SeedanceSettings
@@ -23,6 +25,7 @@ T = TypeVar("T")
 Drive = Callable[..., Any]
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy")
+COUNTS_HEADERS = "max_headers" in inspect.signature(aiohttp.ClientSession).parameters
 KEY = "zimg_s3cr3t-000001"
 
 

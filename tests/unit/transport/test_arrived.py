@@ -20,7 +20,7 @@ from seedance_provider.connection import SeedanceSettings
 from seedance_provider.exceptions import SeedanceError, SeedanceSubmitUncertainError, SeedanceTransportError
 from tests.support import wire
 from tests.support.wire import HEAD, Connection, Server, answer
-from tests.unit.transport.conftest import Drive, by_aiohttp, by_requests
+from tests.unit.transport.conftest import COUNTS_HEADERS, Drive, by_aiohttp, by_requests
 
 LOG = logging.getLogger("tests.arrived")
 TASK = "task_k3v9q2m8x4b7n1c6z0l5j2h8"
@@ -200,7 +200,11 @@ class TestNoAnswer:
             pytest.param(b"HTTP/9.9 banana\r\n\r\n", id="no-status"),
             pytest.param(b"HTTP/1.1 200 " + b"x" * 200_000, id="endless-status-line"),
             pytest.param(b"HTTP/1.1 200 OK\r\nA: " + b"x" * 200_000, id="endless-header"),
-            pytest.param(b"HTTP/1.1 200 OK\r\n" + b"A: x\r\n" * 500 + b"\r\n", id="too-many-headers"),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\n" + b"A: x\r\n" * 500 + b"\r\n",
+                id="too-many-headers",
+                marks=pytest.mark.skipif(not COUNTS_HEADERS, reason="an older aiohttp does not count headers"),
+            ),
             pytest.param(b"\x16\x03\x01\x00\x05hello", id="tls-on-plain"),
             pytest.param(b"\xff\xfe" * 50, id="bytes"),
         ],

@@ -24,7 +24,7 @@ from seedance_provider.transport.pool import Channel
 from tests.support import wire
 from tests.support.certificates import make_certificate, speaking_tls
 from tests.support.wire import HEAD, Connection, Server, answer
-from tests.unit.transport.conftest import Drive, by_requests
+from tests.unit.transport.conftest import COUNTS_HEADERS, Drive, by_aiohttp, by_requests
 
 if TYPE_CHECKING:
     from seedance_provider.connection import SeedanceSettings
@@ -236,7 +236,11 @@ class TestMemory:
             pytest.param(wire.flood(b"x", after=b"HTTP/1.1 200 "), id="status-line"),
         ],
     )
-    def test_of_headers_is_bounded(self, behaviour: Any, drive: Drive, serve: Serve, settings: Settings) -> None:
+    def test_of_headers_is_bounded(
+        self, behaviour: Any, drive: Drive, serve: Serve, settings: Settings, request: pytest.FixtureRequest
+    ) -> None:
+        if drive is by_aiohttp and "-headers" in request.node.name and not COUNTS_HEADERS:
+            pytest.skip("an older aiohttp bounds the length of a header, not how many there are")
         server = serve(*[behaviour] * 3)
         tracemalloc.start()
         try:
@@ -307,13 +311,13 @@ class TestConnections:
             connection.send(answer(200, RECORD, Connection="close"))
             connection.close()
 
-        server = serve(*[slow] * 300)
+        server = serve(*[slow] * 500)
         outcomes = self.run_all(
-            self.channel(settings(server.url, connect_timeout=0.3, read_timeout=0.6)),
-            [once(deadline=time.time() + 30) for _ in range(300)],
+            self.channel(settings(server.url, connect_timeout=0.2, read_timeout=1.2)),
+            [once(deadline=time.time() + 30) for _ in range(500)],
         )
         assert {reply.body for _, reply in outcomes} == {RECORD}
-        assert max(seconds for seconds, _ in outcomes) > 1
+        assert max(seconds for seconds, _ in outcomes) > 1.4, "longer than an exchange may take"
 
     def test_are_given_back_by_those_who_are_cancelled(self, serve: Serve, settings: Settings) -> None:
         server = serve(*[wire.hang] * MAX_CONNECTIONS, answer(200, RECORD))
