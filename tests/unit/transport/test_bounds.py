@@ -311,13 +311,13 @@ class TestConnections:
             connection.send(answer(200, RECORD, Connection="close"))
             connection.close()
 
-        server = serve(*[slow] * 500)
+        server = serve(*[slow] * 700)
         outcomes = self.run_all(
-            self.channel(settings(server.url, connect_timeout=0.2, read_timeout=1.2)),
-            [once(deadline=time.time() + 30) for _ in range(500)],
+            self.channel(settings(server.url, connect_timeout=1.2, read_timeout=1.2)),
+            [once(deadline=time.time() + 30) for _ in range(700)],
         )
         assert {reply.body for _, reply in outcomes} == {RECORD}
-        assert max(seconds for seconds, _ in outcomes) > 1.4, "longer than an exchange may take"
+        assert max(seconds for seconds, _ in outcomes) > 2.4, "longer than an exchange may take"
 
     def test_are_given_back_by_those_who_are_cancelled(self, serve: Serve, settings: Settings) -> None:
         server = serve(*[wire.hang] * MAX_CONNECTIONS, answer(200, RECORD))

@@ -126,16 +126,20 @@ class TestRedact:
     )
     def test_takes_bounded_time(self, piece: str) -> None:
         data = (piece * (1024 * 1024 // len(piece))).encode()
-        began = time.perf_counter()
+        began = time.process_time()
         redact(data, KEY, cut=True)
-        assert time.perf_counter() - began < 1, "a quarter of a second; more on a busy machine"
+        assert time.process_time() - began < 1, "a quarter of a second; more on a busy machine"
 
     def test_takes_next_to_no_time_for_a_record(self) -> None:
         data = json.dumps({"taskId": "task_1", "status": "waiting", "prompt": "a zebra at dawn " * 30}).encode()
-        began = time.perf_counter()
-        for _ in range(1000):
-            redact(data, KEY)
-        assert time.perf_counter() - began < 0.02, "2 us each; ten times that on a busy machine"
+
+        def seconds() -> float:
+            began = time.process_time()
+            for _ in range(1000):
+                redact(data, KEY)
+            return time.process_time() - began
+
+        assert min(seconds() for _ in range(5)) < 0.02, "3 us each; more on a busy machine"
 
 
 class TestReply:

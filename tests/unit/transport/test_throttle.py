@@ -354,11 +354,11 @@ class TestThrottled:
         count = 20_000
 
         def seconds(flow: Flow[Any]) -> float:
-            began = time.perf_counter()
+            began = time.process_time()
             next(flow)
             for _ in range(count - 1):
                 flow.send(OK)
-            return time.perf_counter() - began
+            return time.process_time() - began
 
         def flow() -> Flow[None]:
             send = Send(Request("GET", "/x"))
