@@ -55,12 +55,13 @@ with DAG("bench", start_date=datetime(2026, 1, 1), schedule=None) as dag:
 _PLAIN = """
 from airflow.sdk import BaseOperator, BaseSensorOperator
 class PlainOperator(BaseOperator):
-    template_fields = ("model", "inputs", "callback_url", "seedance_conn_id")
+    template_fields = ("model", "inputs", "callback_url", "seedance_conn_id", "idempotency_key", "budget")
     template_fields_renderers = {"inputs": "json"}
     def __init__(self, *, inputs, model="seedance-20", callback_url=None, seedance_conn_id="default", **kwargs):
         super().__init__(**kwargs)
         self.model, self.inputs = model, inputs
         self.callback_url, self.seedance_conn_id = callback_url, seedance_conn_id
+        self.idempotency_key = self.budget = None
 class PlainSensor(BaseSensorOperator):
     template_fields = ("seedance_task_id", "seedance_conn_id")
     def __init__(self, *, seedance_task_id, seedance_conn_id="seedance_default", **kwargs):
