@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PIECE = 64 * 1024
+_MAX_DIGITS = 18
+"""Digits of a Content-Length; Python refuses to read thousands."""
 
 
 class SyncTransport:
@@ -185,13 +187,13 @@ def _receive(answer: _Answer, response: requests.Response | None, settings: Seed
         while len(body) < MAX_BODY and (piece := answer.read1(min(_PIECE, MAX_BODY - len(body)))):
             body += piece
         complete = answer.is_complete()
-    except Exception:  # noqa: BLE001 - an answer that has begun must not look like no answer
-        complete = False
-    if response is not None:
-        if complete:
+        if response is not None and complete:
             answer.close()
             response.raw.release_conn()
-        else:
+    except Exception:  # noqa: BLE001 - an answer that has begun must not look like no answer
+        complete = False
+    if response is not None and not complete:
+        with contextlib.suppress(OSError):
             response.raw.close()
     return make_reply(answer.status, answer.headers, body, settings, complete=complete)
 
@@ -264,13 +266,14 @@ class _Answer(http.client.HTTPResponse):
         while 100 < self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
             self.headers = self.msg = None  # type: ignore[assignment]
             super().begin()  # what was only said meanwhile is not the answer
+        self._progress.answer = self
         self._cut = self._pieces.ended  # http.client takes an end within the headers for the end of the headers
         # urllib3 refuses lengths that differ, and logs headers that it cannot parse together with the URL.
         lengths = {
             int(length)
             for value in self.headers.get_all("Content-Length", [])
             for length in value.split(",")
-            if length.strip().isdecimal()
+            if length.strip().isdecimal() and len(length) < _MAX_DIGITS
         }
         del self.headers["Content-Length"]
         if lengths and not self.chunked and self.length != 0:
@@ -278,7 +281,6 @@ class _Answer(http.client.HTTPResponse):
             self.headers["Content-Length"] = str(self.length)
         self.headers.defects.clear()
         self.headers.set_payload("")
-        self._progress.answer = self
 
     def is_complete(self) -> bool:
         """Whether the body was read to its end."""

@@ -75,6 +75,9 @@ ELSE_WITH_AIOHTTP = [
     ),
     pytest.param(HEAD + b"Content-Length: -1\r\nConnection: close\r\n\r\n" + CREATED, id="negative-length"),
     pytest.param(HEAD + b"Content-Length: x\r\nConnection: close\r\n\r\n" + CREATED, id="length-that-is-no-number"),
+    pytest.param(
+        HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\nConnection: close\r\n\r\n" + CREATED, id="endless-length"
+    ),
     pytest.param(wire.cut(CHUNKED + chunk(CREATED) + b"zz\r\n"), id="broken-chunk"),
     pytest.param(wire.cut(HEAD + b"\r\n" + CREATED, reset_later), id="no-length-then-reset"),
     pytest.param(
