@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,7 +69,7 @@ class Messenger(BaseNotifier):
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[TaskLog]:
+def log(monkeypatch: pytest.MonkeyPatch) -> TaskLog:
     return TaskLog(monkeypatch, SeedanceNotifier)
 
 
@@ -107,7 +106,7 @@ def test_every_class_of_error_comes_with_a_next_step(kind: type[SeedanceError]) 
     assert failure.charged == kind("x").charged
     assert failure.what_to_do
     if kind is not SeedanceError and kind is not SeedanceTaskTimeoutError:
-        assert failure.what_to_do != Failure.what_to_do
+        assert failure.what_to_do != Failure().what_to_do
 
 
 @pytest.mark.parametrize("kind", [SeedanceSubmitUncertainError, SeedanceServerError])
@@ -167,7 +166,11 @@ def test_alone_it_writes_to_the_log(log: TaskLog) -> None:
 def test_templates_of_other_notifiers_read_the_failure() -> None:
     sent: list[str] = []
     template = "{{ seedance.type }} {{ seedance.charged }} {{ seedance.seedance_task_id }}"
-    notifier = SeedanceNotifier([Messenger(template, sent), lambda context: sent.append(context["seedance"].text)])
+
+    def plain(context: Any) -> None:
+        sent.append(context["seedance"].text)
+
+    notifier = SeedanceNotifier([Messenger(template, sent), plain])
     notifier(context_of(SeedanceTaskFailedError("no", seedance_task_id="task_1")))
     assert sent[0] == "SeedanceTaskFailedError no task_1"
     assert "videos.create" in sent[1]
