@@ -63,7 +63,7 @@ def estimate(model: str, inputs: Mapping[str, Any] | str, prices: object = None)
     if isinstance(inputs, str):
         return None
     row = lookup(model)
-    own = parse_price_list(prices).get(row.id if row else model, {})
+    own = parse_price_list(prices).get(row.id if row else str(model), {})
     if not row and not own:
         return None
     price = row.price if row else _NO_ROW
