@@ -354,3 +354,15 @@ def test_who_has_retries_and_no_memory_is_told_the_two_lines_that_change_it(
         ["[seedance]", "ledger_path = s3://aws_default@bucket/seedance"]
     ]
     assert seedance_emulator.bill()["tasks_created"] == 3
+
+
+@pytest.mark.usefixtures("seedance_emulator")
+def test_a_video_costs_three_writes_two_lists_and_a_read(store: BareStore) -> None:
+    Instance().run()
+    assert store.calls == ["list", "write", "write", "list", "read", "write"]
+
+
+@pytest.mark.usefixtures("seedance_emulator")
+def test_a_budget_costs_a_write_three_lists_and_a_read(store: BareStore) -> None:
+    budgeted().run()
+    assert sorted(store.calls) == ["list"] * 5 + ["read"] * 2 + ["write"] * 4
