@@ -23,6 +23,7 @@ from seedance_provider.transport.http import (
     MAX_HEADERS,
     MAX_LINE,
     authorization,
+    bounded,
     ca_bundle,
     environment_proxy,
     exchange_seconds,
@@ -273,7 +274,7 @@ class AioTransport:
         else:
             await connections.acquire()
         try:
-            return await _exchange(wire, request, self._url)
+            return await _exchange(wire, request, self._url, bounded(wire.seconds, step.deadline))
         finally:
             connections.release()
 
@@ -304,14 +305,14 @@ async def _free_connection(connections: asyncio.Semaphore, deadline: float | Non
         ) from None
 
 
-async def _exchange(wire: Wire, request: Request, url: URL) -> Reply:
+async def _exchange(wire: Wire, request: Request, url: URL, seconds: float) -> Reply:
     settings = wire.settings
     response: aiohttp.ClientResponse | None = None
     body = b""
     complete = False
     problem: Exception | None = None
     watchdog = wire.sessions.watchdog
-    watched = watchdog.watch(wire.seconds)
+    watched = watchdog.watch(seconds)
     try:
         response = await _answer(wire, request, url)
         content = response.content

@@ -30,6 +30,9 @@ USER_AGENT = f"airflow-provider-seedance/{__version__}"
 """The edge refuses requests with a library's default User-Agent (contract 1)."""
 MIN_SECRET = 8
 """Characters from which on a key is looked for in answers: a shorter one, an emulator's, may be part of any word."""
+LAST_EXCHANGE_SECONDS = 90.0
+"""How long after the deadline of a wait an exchange may still last, however long the timeouts of the connection are:
+the wait must be over before Airflow ends it (``BACKSTOP_SECONDS``)."""
 MAX_REASON = 300
 """Characters of a library's own words in the text of an error: some print a whole answer."""
 MAX_LINE = 64 * 1024
@@ -74,6 +77,18 @@ def exchange_seconds(settings: SeedanceSettings, bytes_to_send: int = 0) -> floa
     :return: Seconds.
     """
     return sum(timeouts(settings)) + bytes_to_send / defaults.UPLOAD_BYTES_PER_SECOND
+
+
+def bounded(seconds: float, deadline: float | None) -> float:
+    """Shorten an exchange that would last far beyond the deadline of its wait.
+
+    :param seconds: How long it may take by itself.
+    :param deadline: The deadline, epoch seconds; None for none.
+    :return: Seconds.
+    """
+    if deadline is None or seconds <= LAST_EXCHANGE_SECONDS:
+        return seconds
+    return min(seconds, max(deadline - time.time(), 0.0) + LAST_EXCHANGE_SECONDS)
 
 
 def ca_bundle() -> str:
@@ -231,13 +246,13 @@ def _spellings(char: str) -> bytes:
     code, plain = f"{ord(char):02x}", re.escape(char.encode("utf-8", "replace"))
     named = b"".join(re.escape(name.rstrip(";").encode()) + b";?|" for name in _entities().get(char, ()))
     spellings = (
-        plain,
         rb"\\\\{0,3}(?:u00(?i:%(code)s)|x(?i:%(code)s)|%(plain)s)",
         rb"%%(?:25){0,3}(?i:%(code)s)",
         rb"&(?:amp;){0,3}(?:%(named)s#0{0,6}%(number)d;?|#[xX]0{0,6}(?i:%(code)s);?)",
+        rb"%(plain)s",  # the last: it may be the first byte of an escape
     )
     values = {b"code": code.encode(), b"plain": plain, b"named": named, b"number": ord(char)}
-    return b"(?:" + spellings[0] + b"".join(b"|" + spelling % values for spelling in spellings[1:]) + b")"
+    return b"(?:" + b"|".join(spelling % values for spelling in spellings) + b")"
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from seedance_provider.defaults import MAX_BODY
 from seedance_provider.exceptions import SeedanceError, SeedanceServerError, SeedanceTransportError
 from seedance_provider.transport.http import (
     authorization,
+    bounded,
     ca_bundle,
     environment_proxy,
     exchange_seconds,
@@ -30,7 +31,7 @@ from seedance_provider.transport.http import (
 if TYPE_CHECKING:
     import socket
 
-    from seedance_provider.api.messages import Flow, Reply, Request, Step
+    from seedance_provider.api.messages import Flow, Reply, Step
     from seedance_provider.connection import SeedanceSettings
 
 T = TypeVar("T")
@@ -83,8 +84,8 @@ class SyncTransport:
 
     def _carry_out(self, step: Step, kept: _Adapter) -> Reply | bool | None:
         match step:
-            case Send(request=request):
-                return self._send(request, kept)
+            case Send():
+                return self._send(step, kept)
             case Put():
                 return self._put(step, kept)
             case Sleep(seconds=seconds):
@@ -95,24 +96,28 @@ class SyncTransport:
                 return self._settings.api_key != before.api_key
         raise TypeError(f"{type(step).__name__} is not a step")
 
-    def _send(self, request: Request, kept: _Adapter) -> Reply:
-        url = self._settings.base_url + request.path
-        headers = {**request_headers(), "Authorization": authorization(self._settings)}
-        if request.method == "GET":
-            return _exchange(kept, request.method, url, headers, request.body, self._settings)
+    def _send(self, step: Send, kept: _Adapter) -> Reply:
+        settings = self._settings
+        method, path, body = step.request.method, step.request.path, step.request.body
+        headers = {**request_headers(), "Authorization": authorization(settings)}
+        request = requests.Request(method, settings.base_url + path, headers, data=body)
+        seconds = bounded(exchange_seconds(settings, len(body or b"")), step.deadline)
+        if method == "GET":
+            return _exchange(kept, request, settings, seconds)
         # On a connection kept from before, a close by the server looks like a request of unknown outcome.
         headers["Connection"] = "close"
         with contextlib.closing(_Adapter()) as fresh:
-            return _exchange(fresh, request.method, url, headers, request.body, self._settings)
+            return _exchange(fresh, request, settings, seconds)
 
     def _put(self, step: Put, kept: _Adapter) -> Reply:
-        ticket, media = step.ticket, step.media
-        if self._settings.base_url.startswith("https:") and not ticket.upload_url.lower().startswith("https:"):
+        ticket, media, settings = step.ticket, step.media, self._settings
+        if settings.base_url.startswith("https:") and not ticket.upload_url.lower().startswith("https:"):
             raise SeedanceServerError("The API is https but wants the file sent unencrypted. Nothing was uploaded")
         headers = {**request_headers(), "Content-Type": ticket.content_type}
         with media.open() as file:
-            body = SizedReader(file, media.size)
-            return _exchange(kept, "PUT", ticket.upload_url, headers, body, self._settings)
+            body: Any = SizedReader(file, media.size)
+            request = requests.Request("PUT", ticket.upload_url, headers, data=body)
+            return _exchange(kept, request, settings, exchange_seconds(settings, media.size))
 
 
 class SizedReader:
@@ -145,24 +150,18 @@ class SizedReader:
         return piece
 
 
-def _exchange(
-    adapter: _Adapter,
-    method: str,
-    url: str,
-    headers: dict[str, str],
-    body: bytes | SizedReader | None,
-    settings: SeedanceSettings,
-) -> Reply:
+def _exchange(adapter: _Adapter, request: requests.Request, settings: SeedanceSettings, seconds: float) -> Reply:
+    url = str(request.url)
     connect, read = timeouts(settings)
     progress = adapter.progress
-    progress.start(exchange_seconds(settings, len(body or b"")), read)
+    progress.start(seconds, read)
     response: requests.Response | None = None
     problem: SeedanceTransportError | None = None
     try:
         proxy = environment_proxy(url)
         # Straight to the adapter: a session reads the body of a redirect whole, and honours .netrc.
         response = adapter.send(
-            requests.Request(method, url, headers, data=body).prepare(),
+            request.prepare(),
             stream=True,
             timeout=(connect, read),
             verify=ca_bundle(),

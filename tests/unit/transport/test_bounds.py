@@ -18,6 +18,7 @@ from cryptography import x509
 from seedance_provider.api.messages import Flow, Put, Reply, Request, Send, UploadTicket
 from seedance_provider.defaults import MAX_BODY, UPLOAD_BYTES_PER_SECOND
 from seedance_provider.exceptions import SeedanceTransportError
+from seedance_provider.transport import http
 from seedance_provider.transport.aio import MAX_CONNECTIONS
 from seedance_provider.transport.http import exchange_seconds
 from seedance_provider.transport.pool import Channel
@@ -178,6 +179,15 @@ class TestTime:
         assert exchange_seconds(some) == 7
         assert exchange_seconds(some, 5 * UPLOAD_BYTES_PER_SECOND) == 12
 
+    def test_ends_soon_after_the_deadline_of_a_wait_however_long_the_timeouts(
+        self, drive: Drive, serve: Serve, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(http, "LAST_EXCHANGE_SECONDS", 0.3)
+        server = serve(wire.drip(b"H"))
+        with soon(), pytest.raises(SeedanceTransportError) as caught:
+            drive(once(deadline=time.time() + 0.2), settings(server.url, read_timeout=3000))
+        assert caught.value.request_sent is True
+
     def test_beyond_every_clock_is_none(self, drive: Drive, serve: Serve, settings: Settings) -> None:
         server = serve(answer(200, RECORD))
         forever = {"connect_timeout": 1e12, "read_timeout": 1e300}
@@ -307,17 +317,15 @@ class TestConnections:
         self, serve: Serve, settings: Settings
     ) -> None:
         def slow(connection: Connection) -> None:
-            time.sleep(0.4)
+            time.sleep(0.15)
             connection.send(answer(200, RECORD, Connection="close"))
             connection.close()
 
-        server = serve(*[slow] * 700)
-        outcomes = self.run_all(
-            self.channel(settings(server.url, connect_timeout=1.2, read_timeout=1.2)),
-            [once(deadline=time.time() + 30) for _ in range(700)],
-        )
+        channel = self.channel(settings(serve(*[slow] * 40).url, connect_timeout=1, read_timeout=1))
+        channel.connections = asyncio.Semaphore(2)
+        outcomes = self.run_all(channel, [once(deadline=time.time() + 60) for _ in range(40)])
         assert {reply.body for _, reply in outcomes} == {RECORD}
-        assert max(seconds for seconds, _ in outcomes) > 2.4, "longer than an exchange may take"
+        assert max(seconds for seconds, _ in outcomes) > 2, "longer than an exchange may take"
 
     def test_are_given_back_by_those_who_are_cancelled(self, serve: Serve, settings: Settings) -> None:
         server = serve(*[wire.hang] * MAX_CONNECTIONS, answer(200, RECORD))
