@@ -28,6 +28,8 @@ class ResumeState:
         queue. None if it was not.
     :param refused: Whether the present submission's last createTask was refused for certain: an intent that could not
         be deleted is none.
+    :param unknown: How many createTasks of unknown outcome were sent for the present submission.
+    :param unstored: Whether the id of the present submission could not be stored in its receipt.
     :param uploads: Public URLs of uploaded files by their path.
     :param uploaded_at: When the first of those was uploaded, epoch seconds.
     """
@@ -35,12 +37,16 @@ class ResumeState:
     resubmitted: int = 0
     slot_since: float | None = None
     refused: bool = False
+    unknown: int = 0
+    unstored: bool = False
     uploads: dict[str, str] = field(default_factory=dict)
     uploaded_at: float = 0.0
 
     def next_submission(self) -> Self:
         """The state for the submission that replaces a failed task: with nothing of the former's slot."""
-        return replace(self, resubmitted=self.resubmitted + 1, slot_since=None, refused=False)
+        return replace(
+            self, resubmitted=self.resubmitted + 1, slot_since=None, refused=False, unknown=0, unstored=False
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The state as JSON values."""
@@ -68,6 +74,8 @@ _USABLE: dict[str, Callable[[Any], bool]] = {
     "resubmitted": lambda value: isinstance(value, int) and _is_number(value),
     "slot_since": _is_number,
     "refused": lambda value: isinstance(value, bool),
+    "unknown": lambda value: isinstance(value, int) and _is_number(value) and value >= 0,
+    "unstored": lambda value: isinstance(value, bool),
     "uploads": _is_text_by_text,
     "uploaded_at": _is_number,
 }

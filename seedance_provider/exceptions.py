@@ -293,7 +293,7 @@ class SeedanceConcurrencyLimitError(SeedanceError):
     :param retry_after: Seconds that the vendor asks to wait, if it said so.
     """
 
-    charged = "no"
+    charged: Charged = "no"
     transient = True
 
     def __init__(

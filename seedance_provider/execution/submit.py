@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shlex
 import time
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from seedance_provider import defaults
+from seedance_provider.api import schedule
 from seedance_provider.api.flows import CHECK_MANUALLY
 from seedance_provider.api.validation import MEDIA_FIELDS, is_local_media
 from seedance_provider.config import SubmitPolicy
@@ -99,6 +101,12 @@ def resubmit(job: Job, failed: str) -> Submission:
 
 def _rule(job: Job, found: Found | None, failed: str | None) -> Ruling:
     saved = found and found.receipt
+    if saved is None and job.state.unknown:
+        return Ruling(
+            Decision.UNCERTAIN,
+            "This try sent createTask before it waited for a slot, and its outcome is unknown",
+            job.state.unknown,
+        )
     if job.key is None:
         return decide(saved, job.wanted, remembers=job.receipts.remembers, refused=job.state.refused)
     ruling = decide_shared(
@@ -154,21 +162,51 @@ def _submit(job: Job, unknown: int = 0) -> Submission:
         except SeedanceConcurrencyLimitError as refusal:
             unknown = memory.unknown
             memory.end(refusal)
-            job.state = replace(job.state, refused=not unknown)
-            slots.wait_for_slot(job, refusal)
+            job.state = replace(job.state, refused=not unknown, unknown=unknown)
+            try:
+                slots.wait_for_slot(job, refusal)
+            except SeedanceConcurrencyLimitError as error:
+                raise outcome(job, error) from refusal
             if job.key is not None:
                 raise _UndecidedError from refusal
             continue
         except SeedanceError as error:
             memory.end(error)
-            raise _outcome(job, error, memory.unknown) from error
+            job.state = replace(job.state, unknown=memory.unknown)
+            raise outcome(job, error) from error
         break
     # In this order: a line of log is the quickest memory, the receipt the one that a retry reads.
     job.log.info("Created task %s with model %s on %s", seedance_task_id, job.model, base_url)
     receipt = job.wanted.submitted(seedance_task_id, time.time())
-    job.receipts.note(receipt)
+    stored = job.receipts.note(receipt)
     job.push(XCOM_TASK_ID_KEY, seedance_task_id)
+    for attempt in range(1, defaults.ATTEMPTS):
+        if stored:
+            break
+        time.sleep(schedule.backoff(attempt, random.random()))
+        stored = job.receipts.note(receipt)
+    job.state = replace(job.state, unknown=0, unstored=not stored)
     return Submission(receipt, seedance_task_id)
+
+
+def store_again(job: Job, seedance_task_id: str) -> None:
+    """Store the id that could not be stored when it arrived, before anything else can end the try.
+
+    :param job: What is wanted.
+    :param seedance_task_id: The id.
+    """
+    if not job.state.unstored or not seedance_task_id:
+        return
+    try:
+        found = job.receipts.find()
+    except Exception:
+        job.log.exception("The receipt could not be read; a retry would not know the task (task %s)", seedance_task_id)
+        return
+    # Another task's intent, of the same idempotency key, or another submission is not this one's.
+    if found is None or not found.is_own or found.receipt.stage is not Stage.INTENT:
+        return
+    receipt = found.receipt.written_by(job.stamp).submitted(seedance_task_id, time.time())
+    job.state = replace(job.state, unstored=not job.receipts.note(receipt))
 
 
 class _Memory:
@@ -208,8 +246,18 @@ class _Memory:
             self._job.receipts.note(replace(self._job.wanted, stage=Stage.REFUSED))
 
 
-def _outcome(job: Job, error: SeedanceError, unknown: int) -> SeedanceError:
-    """The error to fail with; what a person was told of an unknown outcome is noted."""
+def outcome(job: Job, error: SeedanceError) -> SeedanceError:
+    """The error to fail with; what a person was told of an unknown outcome is noted.
+
+    :param job: What is wanted; its state counts the createTasks of unknown outcome.
+    :param error: What a submission, or its wait for a slot, ended with.
+    """
+    unknown = job.state.unknown
+    if unknown and error.charged == "no":
+        error = error.retold(
+            f"{error}. The outcome of {unknown} earlier createTask(s) for this video is unknown. {CHECK_MANUALLY}",
+            charged="unknown",
+        )
     if error.charged != "unknown":
         return error
     if error.retryable and job.will_be_retried and not job.receipts.remembers:

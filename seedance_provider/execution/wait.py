@@ -107,19 +107,13 @@ class Wait:
         )
 
 
-def resumed(event: Any) -> ResumeState:
-    """Read the event of a wait for a slot.
+def of_a_slot(job: Job, error: SeedanceError) -> SeedanceError:
+    """The error to fail with when no slot was found in time.
 
-    :param event: The event's payload; None at the start.
-    :return: What was carried over the deferral.
-    :raises SeedanceError: what the wait ended with.
+    :param job: What is wanted.
+    :param error: What the wait ended with.
     """
-    if event is None:
-        return ResumeState()
-    read = TaskEvent.from_json(event)
-    if read.error is not None:
-        raise read.error
-    return read.state
+    return submit.outcome(job, error) if job.state.unknown else error
 
 
 def outcome(event: TaskEvent) -> TaskRecord:
@@ -261,6 +255,7 @@ def noting_the_end(job: Job, seedance_task_id: str, outcome: Callable[[], TaskRe
     :return: The record of the success.
     :raises SeedanceError: what the wait ends with.
     """
+    submit.store_again(job, seedance_task_id)
     try:
         record = outcome()
     except SeedanceOutputMissingError:
@@ -269,9 +264,11 @@ def noting_the_end(job: Job, seedance_task_id: str, outcome: Callable[[], TaskRe
     except SeedanceTaskFailedError as failure:
         _note_end(job, seedance_task_id, Outcome.FAIL, failure.record, failure.message)
         raise
-    except SeedanceError:
-        _tell_how_to_continue(job, seedance_task_id)
-        raise
+    except SeedanceError as error:
+        if seedance_task_id:
+            _tell_how_to_continue(job, seedance_task_id)
+            raise
+        raise of_a_slot(job, error) from error
     _note_end(job, seedance_task_id, Outcome.SUCCESS, record)
     return record
 
@@ -303,8 +300,6 @@ def _note_end(
 
 
 def _tell_how_to_continue(job: Job, seedance_task_id: str) -> None:
-    if not seedance_task_id:  # it was a slot that was waited for
-        return
     clear = "A clear of this task would submit another"
     if job.receipts.remembers:
         clear = "A clear of this task continues with it, free (with other inputs, or durable=False, it submits another)"

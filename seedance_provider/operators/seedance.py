@@ -224,12 +224,16 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
         return self._create(context, event)
 
     def _create(self, context: Context, event: dict[str, Any] | None = None) -> str:
+        from seedance_provider.events import TaskEvent
         from seedance_provider.execution import results, submit, wait
 
+        read = None if event is None else TaskEvent.from_json(event)
+        job = self._job(context, None if read is None else read.state)
         with results.reporting_failures(self, context):
-            job = self._job(context, wait.resumed(event))
-            if event is None:
+            if read is None:
                 self._warn_forgetful(job)
+            elif read.error is not None:
+                raise wait.of_a_slot(job, read.error) from read.error
             submission = submit.obtain(job)
             self._delivered = submission.seedance_task_id, None
             return submission.seedance_task_id

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from seedance_provider.api import flows
 from seedance_provider.events import ResumeState, TaskEvent
 from seedance_provider.exceptions import SeedanceConcurrencyLimitError
 from seedance_provider.triggers.shared import SeedanceTrigger, SeedanceTriggerEvent, shared_by
@@ -15,16 +16,17 @@ if TYPE_CHECKING:
     from airflow.triggers.base import TriggerEvent
 
 
-def no_slot(slot_timeout: float, refusal: SeedanceConcurrencyLimitError | None = None) -> SeedanceConcurrencyLimitError:
+def no_slot(slot_timeout: float, refusal: SeedanceConcurrencyLimitError) -> SeedanceConcurrencyLimitError:
     """The error of a submission that found no slot in time.
 
     :param slot_timeout: Seconds that were waited.
-    :param refusal: The last 429, where it is at hand.
+    :param refusal: The last 429.
     """
-    refusal = refusal or SeedanceConcurrencyLimitError()
-    charged = "; nothing was charged" if refusal.charged == "no" else ""
+    what = f"No free slot within {slot_timeout:.0f} s"
+    if refusal.charged == "no":
+        return refusal.retold(f"{what}; nothing was charged. Raise slot_timeout, or start fewer tasks at once")
     return refusal.retold(
-        f"No free slot within {slot_timeout:.0f} s{charged}. Raise slot_timeout, or start fewer tasks at once"
+        f"{what}, and the outcome of an earlier createTask for this video is unknown. {flows.CHECK_MANUALLY}"
     )
 
 
@@ -94,5 +96,6 @@ class SeedanceSlotTrigger(SeedanceTrigger):
         if is_free:
             event = TaskEvent("slot", state=state)
         else:
-            event = TaskEvent("error", error=no_slot(time.time() - self.since), state=state)
+            refusal = SeedanceConcurrencyLimitError(charged="unknown" if state.unknown else "no")
+            event = TaskEvent("error", error=no_slot(time.time() - self.since, refusal), state=state)
         yield SeedanceTriggerEvent(event)

@@ -14,7 +14,6 @@ from seedance_provider import defaults
 from seedance_provider.api.records import TaskFailure, TaskOutput, TaskRecord, TaskStatus
 from seedance_provider.events import ResumeState, TaskEvent
 from seedance_provider.exceptions import (
-    SeedanceConcurrencyLimitError,
     SeedanceError,
     SeedanceServerError,
     SeedanceTaskFailedError,
@@ -169,14 +168,6 @@ def test_the_event_gives_back_the_record_or_raises_the_error() -> None:
 def test_an_event_that_cannot_be_read_is_an_error_of_ours(event: Any) -> None:
     with pytest.raises(SeedanceError):
         wait.outcome(TaskEvent.from_json(event))
-
-
-def test_a_wait_for_a_slot_gives_back_the_state_or_raises() -> None:
-    state = ResumeState(resubmitted=1, slot_since=5.0)
-    assert wait.resumed(None) == ResumeState()
-    assert wait.resumed(TaskEvent("slot", state=state).to_json()) == state
-    with pytest.raises(SeedanceConcurrencyLimitError):
-        wait.resumed(TaskEvent("error", error=SeedanceConcurrencyLimitError("no slot")).to_json())
 
 
 # Submitting again.
