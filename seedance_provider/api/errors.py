@@ -177,8 +177,10 @@ def _invalid(answer: _Answer) -> exceptions.SeedanceError:
         if (problem := _problem(item)) is not None
     ]
     listed = "".join(f"; {problem['path']}: {problem['message']}" for problem in problems)
+    # Of a poll, it would be read as a word on the task.
+    charged = "" if answer.about else f". {_UNCHARGED}"
     return exceptions.SeedanceInvalidRequestError(
-        f"Request refused: {answer.said}{listed}. {_UNCHARGED}; change the request, a retry cannot help{answer.about}",
+        f"Request refused: {answer.said}{listed}{charged}. Change the request; a retry cannot help{answer.about}",
         errors=problems,
         **answer.details,
     )

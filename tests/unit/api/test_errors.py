@@ -277,3 +277,8 @@ def test_a_redirect_names_the_base_urls_that_exist() -> None:
     text = str(error_of(reply(302, "")))
     assert "https://seedance2-pro.com" in text
     assert "https://kinovi.ai" in text
+
+
+def test_a_poll_that_is_refused_does_not_say_that_nothing_was_charged() -> None:
+    assert "Nothing was charged" not in str(error_of(reply(408, {"message": "Too slow"})))
+    assert "Nothing was charged" in str(error_of(reply(408, {"message": "Too slow"}), creates=True))
