@@ -76,11 +76,11 @@ def obtain(job: Job, *, failed: str | None = None) -> Submission:
                 f"{ruling.reason}, so a video may have been charged; submit_policy='safe' does not send it again. "
                 f"{CHECK_MANUALLY}"
             )
-        if ruling.decision is Decision.UNCERTAIN:
+        if ruling.decision is Decision.UNCERTAIN and ruling.unknown < defaults.MAX_UNKNOWN_OUTCOMES:
             job.log.warning(
                 "%s. Sending it again, as submit_policy='vendor' says: it may be charged twice", ruling.reason
             )
-        elif ruling.reason:
+        elif ruling.reason and ruling.decision is Decision.SUBMIT:
             job.log.warning("%s", ruling.reason)
         try:
             return _submit(job, ruling.unknown)
@@ -263,7 +263,7 @@ def outcome(job: Job, error: SeedanceError) -> SeedanceError:
     if error.retryable and job.will_be_retried and not job.receipts.remembers:
         # A retry would not know of it, and send as many again.
         error = SeedanceSubmitUncertainError(str(error), status_code=error.status_code, message=error.message)
-    if not error.retryable:
+    if not (error.retryable and job.will_be_retried):
         job.receipts.note(replace(job.wanted, unknown=max(unknown, 1), told=True))
     return error
 

@@ -356,3 +356,13 @@ def test_an_unknown_outcome_is_not_forgotten_by_a_refusal(seedance_emulator: Emu
         with pytest.raises(SeedanceSubmitUncertainError):
             make(SeedanceCreateTaskOperator).execute(context)
     assert len(seedance_emulator.requests("createTask")) == sent
+
+
+def test_who_was_told_of_unknown_outcomes_by_the_last_try_clears_once(seedance_emulator: Emulator) -> None:
+    seedance_emulator.add_fault("http", status=500, times=3)
+    context = remembering()
+    with pytest.raises(SeedanceServerError):
+        make(SeedanceCreateTaskOperator).execute(context)
+    context["ti"].max_tries += 1  # a clear
+    assert make(SeedanceCreateTaskOperator).execute(context)
+    assert seedance_emulator.bill()["tasks_created"] == 1
