@@ -139,7 +139,7 @@ class _Extra:
         members: Any = text or {}
         if isinstance(members, str):
             try:
-                members = json.loads(members)
+                members = json.loads(members, object_pairs_hook=_each_once)
             except (ValueError, RecursionError):
                 members = None
         if not isinstance(members, Mapping):
@@ -169,6 +169,14 @@ class _Extra:
         if flag is None:
             raise SeedanceConfigurationError(f"{self.named(name)} is {value!r}: it must be true or false")
         return flag
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Read an object whose names are all different: of two policies, neither must win by its place."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice")
+    return members
 
 
 def _api_key(conn_id: str, password: str | None) -> str:

@@ -397,6 +397,7 @@ class TestExtra:
             "{'submit_policy': 'safe'}",
             '{"submit_policy": "safe",}',
             "submit_policy: safe",
+            '{"submit_policy": "safe", "submit_policy": "vendor"}',
             "[" * 100_000,
             "\ud800",
         ],
