@@ -32,7 +32,7 @@ def recorded(name: str) -> Any:
     return json.loads((RECORDED / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["task_trigger", "slot_trigger"])
+@pytest.mark.parametrize("name", ["task_trigger", "slot_trigger", "ledger_trigger"])
 def test_a_trigger_starts_from_its_arguments(name: str) -> None:
     example = recorded(name)
     module, _, kind = example["classpath"].rpartition(".")
