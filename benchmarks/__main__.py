@@ -19,7 +19,7 @@ from benchmarks import report
 if TYPE_CHECKING:
     from benchmarks.harness import Result
 
-SECTIONS = ("polling", "waiting", "schedule", "budget", "sessions", "worker", "parsing", "endtoend")
+SECTIONS = ("polling", "waiting", "schedule", "budget", "sessions", "worker", "parsing", "ledger", "endtoend")
 
 
 def main() -> int:
