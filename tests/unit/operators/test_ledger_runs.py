@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import pytest
 from airflow import __version__ as airflow_version
 from packaging.version import Version
 
+from seedance_provider import defaults
 from seedance_provider.execution.ledger import Receipts, SeedanceLedger
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
@@ -147,3 +149,29 @@ def test_mapped_tasks_share_a_video_by_their_keys(
     assert seedance_emulator.bill()["tasks_created"] == 3
     told = SeedanceLedger().receipts(dag_id=second.dag_id)
     assert {(receipt.map_index, receipt.key) for receipt in told} == {(0, "c"), (1, "a")}
+
+
+WANTED = 12
+
+
+@pytest.mark.seedance_emulator(concurrency_limit=None)
+def test_a_day_of_1000_credits_is_five_of_many_mapped_videos_of_200(
+    run: Callable[[str], DagOutcome], seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(defaults, "BUDGET_SETTLES_SECONDS", 0.0)
+    connection = json.loads(seedance_emulator.connection_json) | {"extra": {"max_credits_per_day": 1000}}
+    monkeypatch.setenv("AIRFLOW_CONN_SEEDANCE_DEFAULT", json.dumps(connection))
+    done = run(f"""
+    SeedanceGenerateVideoOperator.partial(task_id="video", poll_interval=0.1).expand(
+        inputs=[{{"prompt": f"fox {{number}}", "duration": 5}} for number in range({WANTED})]
+    )
+    """)
+    states = [done["video", number].state for number in range(WANTED)]
+    assert (states.count("success"), states.count("failed")) == (5, WANTED - 5)
+    assert len(seedance_emulator.requests("createTask")) == 5
+    assert seedance_emulator.bill()["credits_spent"] == 1000
+    (day,) = SeedanceLedger().spend(by="day")
+    assert (day.videos, day.credits) == (5, 1000)
+    refused = [told for told in SeedanceLedger().receipts() if told.status == "refused"]
+    assert len(refused) == WANTED - 5
+    assert all(told.reason for told in refused)
