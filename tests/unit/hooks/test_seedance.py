@@ -535,13 +535,7 @@ def test_the_form_has_a_field_for_each_setting_of_the_extra() -> None:
 
     widgets = SeedanceHook.get_connection_form_widgets()
     form = type("ConnectionForm", (Form,), widgets)()
-    assert [field.name for field in form] == [
-        "submit_policy",
-        "requests_per_minute",
-        "connect_timeout",
-        "read_timeout",
-        "allow_insecure_http",
-    ]
+    assert [field.name for field in form] == list(CONN_FIELDS)
     assert all(field.label.text and field.description for field in form)
     assert form.validate(), "every field may stay empty"
 

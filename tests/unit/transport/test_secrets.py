@@ -95,7 +95,15 @@ class TestRedact:
         data = redact(b"<html>It said: " + KEY.encode(encoding) + b"</html>", KEY)
         assert KEY not in shown(data)
 
-    @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=MIN_SECRET, max_size=60), st.data())
+    # Of a backslash before an escape nobody can tell which of the two it belongs to; no key has one.
+    @given(
+        st.text(
+            st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\\"),
+            min_size=MIN_SECRET,
+            max_size=60,
+        ),
+        st.data(),
+    )
     def test_takes_any_key_out_with_any_of_its_characters_escaped(self, key: str, data: st.DataObject) -> None:
         ways = [str, *map(each, ("\\u{:04x}", "\\u{:04X}", "%{:02X}", "&#{};", "&#x{:x};", "\\x{:02X}"))]
         spelled = "".join(data.draw(st.sampled_from(ways))(char) for char in key)

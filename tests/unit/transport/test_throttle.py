@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-import time
 from itertools import pairwise
 from typing import Any
 
@@ -348,22 +347,4 @@ class TestThrottled:
         next(wrapped)
         wrapped.send(Reply(200, "a reply of its own", b"{}"))
         gc.collect()
-        assert not [one for one in gc.get_objects() if isinstance(one, Reply) and one.content_type.endswith("its own")]
-
-    def test_costs_next_to_nothing_without_limits(self) -> None:
-        count = 20_000
-
-        def seconds(flow: Flow[Any]) -> float:
-            began = time.process_time()
-            next(flow)
-            for _ in range(count - 1):
-                flow.send(OK)
-            return time.process_time() - began
-
-        def flow() -> Flow[None]:
-            send = Send(Request("GET", "/x"))
-            for _ in range(count):
-                yield send
-
-        added = min(seconds(Run(Throttle()).throttled(flow())) - seconds(flow()) for _ in range(5))
-        assert added / count < 4e-6, "2 us at most; twice that on a busy machine"
+        assert not [one for one in gc.get_objects() if type(one) is Reply and one.content_type.endswith("its own")]
