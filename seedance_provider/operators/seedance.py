@@ -176,9 +176,10 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
     """Creates a Seedance task and returns its taskId, also under the XCom key ``seedance_task_id``.
 
     Each task that the API accepts costs credits at once; it cannot be cancelled, listed or deduplicated. Wait for it
-    with :class:`~seedance_provider.sensors.seedance.SeedanceTaskSensor`. On Airflow 3.3 and later a retry after a crash
-    returns the task of the earlier try, free; a clear of a success submits a new one. Older versions remember nothing:
-    a retry, also one by which Airflow's scheduler replaces a lost worker, may submit another.
+    with :class:`~seedance_provider.sensors.seedance.SeedanceTaskSensor`. With a ledger (``[seedance] ledger_path``), or
+    on Airflow 3.3 and later, a retry after a crash returns the task of the earlier try, free; a clear of a success
+    submits a new one. Otherwise nothing is remembered: a retry, also one by which Airflow's scheduler replaces a lost
+    worker, may submit another.
 
     :param model: The model id. Default ``seedance-20``. (templated)
     :param inputs: The model's inputs, such as ``{"prompt": "A sunset", "duration": 5}``; or the path of a ``.json``
@@ -242,9 +243,9 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
 class SeedanceGenerateVideoOperator(_SubmittingOperator):
     """Creates a Seedance task, waits for it and returns its output URLs: one task instance, one video.
 
-    On Airflow 3.3 and later a retry continues with the task of the earlier try, free, and so does a clear before the
-    end; a clear of a success submits a new one. Older versions remember nothing: a retry, also one by which Airflow's
-    scheduler replaces a lost worker, may submit another. There,
+    With a ledger (``[seedance] ledger_path``), or on Airflow 3.3 and later, a retry continues with the task of the
+    earlier try, free, and so does a clear before the end; a clear of a success submits a new one. Otherwise nothing is
+    remembered: a retry, also one by which Airflow's scheduler replaces a lost worker, may submit another. There,
     :class:`SeedanceCreateTaskOperator` and :class:`~seedance_provider.sensors.seedance.SeedanceTaskSensor` have less to
     lose.
 
