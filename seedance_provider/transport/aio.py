@@ -43,6 +43,8 @@ MAX_CONNECTIONS = 100
 KEEP_ALIVE_SECONDS = 45
 """Longer than the pauses of the schedule, shorter than the minute after which gateways close idle connections."""
 DNS_CACHE_SECONDS = 300
+FAR_SECONDS = 30.0
+"""From how far on a deadline is watched by the one timer of all."""
 LAST_CALL_SECONDS = 0.5
 """How long a request whose deadline has come still waits for a free connection."""
 
@@ -270,7 +272,7 @@ class AioTransport:
             self._url = _url(wire.settings, request.path)
         connections = self._shared.connections
         if connections.locked():
-            await _free_connection(connections, step.deadline, wire.settings)
+            await _free_connection(connections, step.deadline, wire)
         else:
             await connections.acquire()
         try:
@@ -291,18 +293,31 @@ def _url(settings: SeedanceSettings, path: str) -> URL:
     return url
 
 
-async def _free_connection(connections: asyncio.Semaphore, deadline: float | None, settings: SeedanceSettings) -> None:
+async def _free_connection(connections: asyncio.Semaphore, deadline: float | None, wire: Wire) -> None:
     """Take a connection as soon as one is free, but wait no longer than the request may."""
-    left = None if deadline is None else max(deadline - time.time(), LAST_CALL_SECONDS)
-    try:
-        async with asyncio.timeout(left):
+    left = math.inf if deadline is None else max(deadline - time.time(), LAST_CALL_SECONDS)
+    if left > FAR_SECONDS:
+        # Nearly always, and then a second more or less does not matter.
+        watchdog = wire.sessions.watchdog
+        watched = watchdog.watch(left)
+        try:
             await connections.acquire()
-    except TimeoutError:
-        raise SeedanceTransportError(
-            f"The request to {settings.base_url} timed out before it was sent: all {MAX_CONNECTIONS} connections wait "
-            "for an answer",
-            request_sent=False,
-        ) from None
+        except asyncio.CancelledError:
+            if not watchdog.release(watched):
+                raise
+        else:
+            watchdog.release(watched)
+            return
+    else:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await connections.acquire()
+                return
+    raise SeedanceTransportError(
+        f"The request to {wire.settings.base_url} timed out before it was sent: all {MAX_CONNECTIONS} connections wait "
+        "for an answer",
+        request_sent=False,
+    )
 
 
 async def _exchange(wire: Wire, request: Request, url: URL, seconds: float) -> Reply:
