@@ -20,8 +20,10 @@ from s3fs import S3FileSystem
 from benchmarks.harness import Result, Row, quantile
 from seedance_provider.api.pricing import CreditEstimate
 from seedance_provider.execution.budgets import Budget
-from seedance_provider.execution.ledger import Facts, Receipts, SeedanceLedger
+from seedance_provider.execution.ledger import SeedanceLedger
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Receipt
+from seedance_provider.execution.stores import Facts
 from seedance_provider.hooks.ledger_files import Folder
 
 SECTION = "Ledger"

@@ -255,7 +255,7 @@ def _arm(case: Case, die: Callable[[], NoReturn], emulator_url: str, context: An
         return
 
     from seedance_provider.execution import wait
-    from seedance_provider.execution.ledger import Receipts
+    from seedance_provider.execution.memory import Receipts
     from seedance_provider.execution.receipts import Stage
     from seedance_provider.hooks.seedance import SeedanceHook
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from seedance_provider.api import validation
 from seedance_provider.events import ResumeState
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceInvalidRequestError, invalid_inputs
-from seedance_provider.execution.ledger import Facts, Receipts
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Receipt, Stamp, fingerprint
+from seedance_provider.execution.stores import Facts
 from seedance_provider.hooks.seedance import SeedanceHook
 
 if TYPE_CHECKING:

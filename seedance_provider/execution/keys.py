@@ -20,7 +20,7 @@ from seedance_provider.triggers.ledger import SeedanceLedgerTrigger
 
 if TYPE_CHECKING:
     from seedance_provider.execution.job import Job
-    from seedance_provider.execution.ledger import Found
+    from seedance_provider.execution.memory import Found
 
 
 def intent_seconds(job: Job) -> float:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from seedance_provider.execution.job import Job
-    from seedance_provider.execution.ledger import Found
+    from seedance_provider.execution.memory import Found
 
 XCOM_TASK_ID_KEY = "seedance_task_id"
 

@@ -17,8 +17,10 @@ from seedance_provider import defaults
 from seedance_provider.api.pricing import CreditEstimate
 from seedance_provider.exceptions import SeedanceBudgetExceededError, SeedanceError
 from seedance_provider.execution.budgets import Budget
-from seedance_provider.execution.ledger import Facts, Receipts, SeedanceLedger
+from seedance_provider.execution.ledger import SeedanceLedger
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Receipt
+from seedance_provider.execution.stores import Facts
 from seedance_provider.hooks.ledger_files import Folder
 from tests.support.stores import attach
 

@@ -23,7 +23,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from seedance_provider import defaults
-from seedance_provider.execution.ledger import STATE_KEY
+from seedance_provider.execution.stores import STATE_KEY
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
 
 try:

@@ -21,8 +21,9 @@ from packaging.version import Version
 
 from seedance_provider.api.pricing import CreditEstimate
 from seedance_provider.cli.definition import COMMANDS, make_parser
-from seedance_provider.execution.ledger import Facts, Receipts
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Receipt
+from seedance_provider.execution.stores import Facts
 from seedance_provider.hooks.seedance import SeedanceHook
 from tests.support.airflow import run_dag
 from tests.support.imports import PACKAGE, imports

@@ -15,10 +15,12 @@ import pytest
 
 from seedance_provider.api.pricing import CreditEstimate
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError, SeedanceSubmitUncertainError
-from seedance_provider.execution import ledger as module
+from seedance_provider.execution import stores
 from seedance_provider.execution.budgets import Budget
-from seedance_provider.execution.ledger import Facts, LedgerReceipt, Receipts, SeedanceLedger, key_path
+from seedance_provider.execution.ledger import LedgerReceipt, SeedanceLedger
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Outcome, Receipt, Stage
+from seedance_provider.execution.stores import Facts, key_path
 from seedance_provider.hooks.ledger_files import EntryName, Folder, latest_by_submission, part, standing
 from tests.support.stores import BareStore, bare_store
 
@@ -156,7 +158,7 @@ def test_a_store_that_fails_after_the_submission_does_not_fail_the_task(store: B
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\xfe"])
 def test_an_entry_that_cannot_be_read_is_not_none(url: str, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REREAD_SECONDS", (0.0,))
+    monkeypatch.setattr(stores, "_REREAD_SECONDS", (0.0,))
     receipts = open_receipts()
     assert receipts.ledger is not None
     name = str(EntryName(1, 1764009600000, "submitted", "ab" * 6))

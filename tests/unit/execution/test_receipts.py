@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seedance_provider.exceptions import SeedanceSubmitUncertainError
-from seedance_provider.execution.ledger import STATE_KEY, Receipts, TaskStateStore
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Decision, Outcome, Receipt, Stage, decide, fingerprint
+from seedance_provider.execution.stores import STATE_KEY, TaskStateStore
 from tests.support.airflow import StateStore
 
 WANTED = Receipt("f" * 64, max_tries=2, try_number=2, retries=2)

@@ -20,8 +20,9 @@ from seedance_provider.exceptions import (
     SeedanceTaskTimeoutError,
 )
 from seedance_provider.execution import wait
-from seedance_provider.execution.ledger import Receipts, TaskStateStore
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Receipt, Stage
+from seedance_provider.execution.stores import TaskStateStore
 from seedance_provider.execution.wait import Wait
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator

@@ -24,8 +24,8 @@ from seedance_provider.exceptions import (
     SeedanceTaskNotFoundError,
     SeedanceTaskTimeoutError,
 )
-from seedance_provider.execution import ledger, wait
-from seedance_provider.execution.ledger import Receipts
+from seedance_provider.execution import memory, wait
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from tests.support.airflow import DagOutcome, FakeTaskInstance, StateStore, TaskLog, fire, hurry, run_dag
@@ -76,7 +76,7 @@ def task_log(monkeypatch: pytest.MonkeyPatch) -> TaskLog:
         SeedanceGenerateVideoOperator,
         SeedanceCreateTaskOperator,
         SeedanceTaskTrigger,
-        ledger,
+        memory,
     )
 
 

@@ -19,7 +19,8 @@ from seedance_provider.exceptions import (
     SeedanceTaskFailedError,
 )
 from seedance_provider.execution import keys
-from seedance_provider.execution.ledger import Receipts, SeedanceLedger
+from seedance_provider.execution.ledger import SeedanceLedger
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Receipt, Stage
 from seedance_provider.triggers.ledger import SeedanceLedgerTrigger
 from tests.support.airflow import fire, hurry
@@ -201,7 +202,7 @@ def intend(run: str, age: float = 0.0, **members: Any) -> None:
     job.receipts.find()
     job.receipts.begin()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seedance_provider.execution.ledger.now_ms", lambda: int((time.time() - age) * 1000))
+        patch.setattr("seedance_provider.execution.stores.now_ms", lambda: int((time.time() - age) * 1000))
         job.receipts.save(replace(job.wanted, unknown=1, **members))
 
 

@@ -12,7 +12,8 @@ from airflow import __version__ as airflow_version
 from packaging.version import Version
 
 from seedance_provider import defaults
-from seedance_provider.execution.ledger import Receipts, SeedanceLedger
+from seedance_provider.execution.ledger import SeedanceLedger
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
 from tests.support.airflow import DagOutcome, hurry, run_dag

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from seedance_provider import defaults
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError
 from seedance_provider.execution.budgets import Budget
-from seedance_provider.execution.ledger import Receipts
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.hooks.ledger_files import Folder
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.testing import Emulator

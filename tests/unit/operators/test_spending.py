@@ -18,9 +18,10 @@ from seedance_provider.exceptions import (
     SeedanceSubmitUncertainError,
     SeedanceTaskFailedError,
 )
-from seedance_provider.execution import ledger, spending
+from seedance_provider.execution import memory, spending
 from seedance_provider.execution.budgets import Budget
-from seedance_provider.execution.ledger import Receipts, SeedanceLedger
+from seedance_provider.execution.ledger import SeedanceLedger
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.hooks.ledger_files import Folder
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
@@ -42,7 +43,7 @@ def seedance_emulator_settings() -> dict[str, Any]:
 
 @pytest.fixture
 def task_log(monkeypatch: pytest.MonkeyPatch) -> TaskLog:
-    return TaskLog(monkeypatch, SeedanceHook, SeedanceGenerateVideoOperator, SeedanceCreateTaskOperator, ledger)
+    return TaskLog(monkeypatch, SeedanceHook, SeedanceGenerateVideoOperator, SeedanceCreateTaskOperator, memory)
 
 
 def warnings(log: TaskLog) -> list[str]:
