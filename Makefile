@@ -28,8 +28,8 @@ test: dev ## run every test, with coverage (PYTEST_ARGS="-k name": only some, an
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report $(if $(PYTEST_ARGS),--fail-under=0)
 
-test-matrix: dev ## run what needs no Airflow processes on Airflow 2.11 to 3.3 (AIRFLOW=3.1: on one)
-	@$(BIN)/python devtools/test_matrix.py $(AIRFLOW)
+test-matrix: dev ## run what needs no Airflow processes on Airflow 2.11 to 3.4 (AIRFLOW=3.1: on one; TESTS=file: only some)
+	@$(BIN)/python devtools/test_matrix.py $(AIRFLOW) $(if $(TESTS),--tests $(TESTS))
 
 bench: python ## measure beside peers and bare loops, write benchmarks/results (BENCH_ARGS="--quick": rough, nothing written)
 	@$(PYTHON) devtools/setup_venv.py bench --venv $(VENV)

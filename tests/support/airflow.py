@@ -112,11 +112,22 @@ def run_dag(folder: Path, tasks: str) -> DagOutcome:
     path.write_text(head + textwrap.indent(textwrap.dedent(tasks), "    "))
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+        _forget_bundles()
         dag = runpy.run_path(str(path))["dag"]
         dag.resolve_template_files()  # as Airflow does when it has parsed a DAG file
         run = dag.test()
+    _forget_bundles()
     path.unlink()  # or the next DAG of this folder would be parsed together with this one
     return DagOutcome(dag_id, run.run_id)
+
+
+def _forget_bundles() -> None:
+    """Airflow 3.4 reads the configuration of its bundles once per process."""
+    try:
+        from airflow.dag_processing.bundles.manager import _load_bundle_config_snapshot
+    except ImportError:
+        return
+    _load_bundle_config_snapshot.cache_clear()
 
 
 # The sensor, driven without a database.
