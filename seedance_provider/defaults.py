@@ -94,6 +94,8 @@ MAX_CREDITS = 1e9
 INTENT_SECONDS = 600.0
 """For how long the createTask of another task, asked for by the same idempotency key, may still be under way: three
 attempts with the default timeouts, connections and pauses take less than half of that."""
+CLOCK_SKEW_SECONDS = 300.0
+"""By how much the vendor's clock and ours may differ: a task that is older than its createTask by more is another."""
 LEDGER_POLL_INTERVAL = 5.0
 LEDGER_POLL_INTERVAL_MAX = 60.0
 """Seconds between two lists by a task that waits for the outcome of another's createTask."""

@@ -23,11 +23,13 @@ from seedance_provider.hooks.ledger_files import (
     WITHDRAWN,
     EntryName,
     Folder,
+    last_number,
     latest_by_submission,
     new_writer,
     now_ms,
     part,
     read_entry_name,
+    read_entry_names,
     standing,
 )
 
@@ -203,9 +205,9 @@ class SeedanceLedger:
         :raises SeedanceError: if the ledger cannot be read or written.
         """
         folder = self._root / key_path(key, conn_id)
-        latest = latest_by_submission(folder.names())
-        number = max((entry.number for entry in latest.values()), default=0)
-        counting = [entry for entry in latest.values() if entry.stage not in SET_ASIDE]
+        names = folder.names()
+        number = last_number(names)
+        counting = [entry for entry in latest_by_submission(names).values() if entry.stage not in SET_ASIDE]
         for name, content in folder.read([str(entry) for entry in counting]):
             number += 1
             entry = read_entry_name(name)
@@ -263,9 +265,8 @@ class SeedanceLedger:
         wanted: dict[str, EntryName] = {}
         first: dict[tuple[str, str], int] = {}
         for folder, names in self._folders(below):
-            entries = sorted(entry for name in names if (entry := read_entry_name(name)) is not None)
             latest = latest_by_submission(names)
-            for entry in entries:
+            for entry in read_entry_names(names):
                 first.setdefault((folder, entry.submission), entry.written_ms)
                 last = latest[entry.submission]
                 is_told = entry == last if below.startswith("v1/task") else entry.stage != WITHDRAWN

@@ -6,9 +6,12 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from seedance_provider import defaults
+from seedance_provider.api import catalog
 from seedance_provider.config import ledger_path
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceSubmitUncertainError
 from seedance_provider.execution.receipts import Receipt, Stage
@@ -17,6 +20,8 @@ from seedance_provider.hooks.ledger_files import Folder, new_submission
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from seedance_provider.api.records import TaskRecord
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +32,24 @@ class Found(NamedTuple):
     :param receipt: The receipt.
     :param is_own: Whether this task instance wrote it.
     :param age: Seconds since it was written.
+    :param owner: The task instance that wrote it; None where the store has only one.
     """
 
     receipt: Receipt
     is_own: bool
     age: float
+    owner: Mapping[str, Any] | None = None
+
+
+class Adoption(NamedTuple):
+    """Whether a task was taken for the outcome of a createTask of unknown outcome.
+
+    :param receipt: The receipt that now stands: with that task, unless it was refused.
+    :param refusal: Why it was not taken; empty if it was.
+    """
+
+    receipt: Receipt | None
+    refusal: str = ""
 
 
 class Receipts:
@@ -50,6 +68,7 @@ class Receipts:
         self._owner = owner or Owner()
         self._start = facts or Facts()
         self.facts = replace(self._start)
+        self._unknown_since: float | None = None
 
     @classmethod
     def of(cls, context: Context, *, durable: bool, facts: Facts | None = None) -> Receipts:
@@ -105,10 +124,11 @@ class Receipts:
                 "clear this task"
             ) from error
         self.facts = Facts.from_json(payload)
+        self._note_unknown(receipt)
         owner, written_at = payload.get("owner"), payload.get("written_at")
-        is_own = not isinstance(owner, Mapping) or owner == self._owner._asdict()
+        owner = owner if isinstance(owner, Mapping) else None
         age = max(time.time() - written_at, 0.0) if isinstance(written_at, (int, float)) else 0.0
-        return Found(receipt, is_own, age)
+        return Found(receipt, owner in (None, self._owner._asdict()), age, owner)
 
     def load(self) -> Receipt | None:
         """Return what an earlier try left behind.
@@ -123,15 +143,42 @@ class Receipts:
 
         :return: A name for what it reserves.
         """
-        self.facts = replace(self._start, reserved={}, paths=[])
+        # What an earlier createTask of unknown outcome may have started is this video too.
+        self.facts = replace(self._start, reserved={}, paths=[], intended_at=self._unknown_since or time.time())
         if self._store is not None:
             self._store.begin()
         return new_submission() if self.ledger is None else self.ledger.reservation_id
 
     def save(self, receipt: Receipt) -> None:
         """Store a receipt; what the store raises comes through."""
+        self._note_unknown(receipt)
         if self._store is not None:
             self._store.write(self._payload(receipt), is_open=receipt.stage is not Stage.DELIVERED)
+
+    def _note_unknown(self, receipt: Receipt) -> None:
+        self._unknown_since = self.facts.intended_at if receipt.stage is Stage.INTENT else None
+
+    def adopt(self, record: TaskRecord) -> Adoption:
+        """Take a task for the outcome of a createTask whose answer was lost: the next try continues with it, free.
+
+        One list, one read and one write. The record must come from the API itself, by the connection's key.
+
+        :param record: The task's record.
+        :return: The receipt, or why the task was not taken.
+        :raises SeedanceError: if the store cannot be read or written.
+        """
+        found = self.find()
+        if found is None:
+            return Adoption(None, "there is no receipt")
+        refusal = _why_not(found.receipt, self.facts, record)
+        if refusal or found.receipt.seedance_task_id is not None:
+            return Adoption(found.receipt, refusal)
+        created_at = time.time() if record.create_time is None else record.create_time / 1000
+        receipt = found.receipt.submitted(record.seedance_task_id, created_at)
+        assert self._store is not None  # noqa: S101 - something was found in it
+        owner = {} if found.owner is None else {"owner": found.owner}
+        self._store.write(self._payload(receipt) | owner, is_open=True)
+        return Adoption(receipt)
 
     def withdraw(self, receipt: Receipt) -> None:
         """Give up a submission to a key before its request; what the store raises comes through."""
@@ -181,3 +228,25 @@ class Receipts:
         self.facts.credits = credits if credits is not None else self.facts.credits
         self.facts.paths = list(paths) or self.facts.paths
         self.note(replace(saved, stage=Stage.DELIVERED))
+
+
+def _why_not(receipt: Receipt, facts: Facts, record: TaskRecord) -> str:
+    """Why a task cannot be what came of a createTask of unknown outcome; empty if it can."""
+    task = record.seedance_task_id
+    if receipt.seedance_task_id == task:
+        return ""
+    if receipt.seedance_task_id is not None:
+        return f"its task is {receipt.seedance_task_id} (receipt {receipt.outcome or receipt.stage})"
+    if receipt.stage is not Stage.INTENT:
+        return f"its createTask was {receipt.stage}, so it has no task"
+    wanted, made = catalog.lookup(facts.model), catalog.lookup(record.model)
+    if wanted is not None and made is not None and wanted is not made:  # other names may be the vendor's internal ones
+        return f"task {task} is of model {record.model}, and {facts.model} was wanted"
+    created_at, intended_at = record.create_time and record.create_time / 1000, facts.intended_at
+    if created_at is not None and intended_at is not None and created_at < intended_at - defaults.CLOCK_SKEW_SECONDS:
+        return f"task {task} was created at {_utc(created_at)}, before its createTask was sent ({_utc(intended_at)})"
+    return ""
+
+
+def _utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

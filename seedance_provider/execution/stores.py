@@ -20,6 +20,7 @@ from seedance_provider.hooks.ledger_files import (
     WITHDRAWN,
     EntryName,
     Folder,
+    last_number,
     latest_by_submission,
     new_submission,
     new_writer,
@@ -81,6 +82,7 @@ class Facts:
     :param credits: What was charged, once known.
     :param reason: Why it failed or was refused.
     :param paths: Where its outputs were stored.
+    :param intended_at: When the first createTask that may have started it was about to be sent, epoch seconds.
     """
 
     model: str = ""
@@ -91,6 +93,7 @@ class Facts:
     credits: Decimal | None = None
     reason: str | None = None
     paths: list[str] = field(default_factory=list)
+    intended_at: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The facts as JSON values."""
@@ -112,11 +115,13 @@ class Facts:
                 amounts = _decimal(low), _decimal(high)
                 if amounts[0] is not None and amounts[1] is not None:
                     facts.estimate = CreditEstimate(amounts[0], amounts[1], as_of)
-        reserved, paths = payload.get("reserved"), payload.get("paths")
+        reserved, paths, intended_at = (payload.get(name) for name in ("reserved", "paths", "intended_at"))
         if isinstance(reserved, Mapping):
             facts.reserved = {str(name): str(reservation) for name, reservation in reserved.items()}
         if isinstance(paths, list):
             facts.paths = [str(path) for path in paths]
+        if isinstance(intended_at, (int, float)):
+            facts.intended_at = float(intended_at)
         return facts
 
 
@@ -202,7 +207,7 @@ class LedgerStore:
     def _list(self) -> list[str]:
         names = self.folder.names()
         self._seen = latest_by_submission(names)
-        self._number = max((entry.number for entry in self._seen.values()), default=0)
+        self._number = last_number(names)
         return names
 
     def begin(self) -> None:
@@ -216,7 +221,7 @@ class LedgerStore:
         return hashlib.sha256(about.encode()).hexdigest()[:12]
 
     def write(self, payload: dict[str, Any], *, is_open: bool, stage: str | None = None) -> None:
-        """Write an entry."""
+        """Write an entry; its ``owner`` is the task instance that runs, unless the values name another."""
         if self._number is None:
             self._list()  # a new entry's number must be above that of all others
         self._number = (self._number or 0) + 1
@@ -224,7 +229,7 @@ class LedgerStore:
         self._submission = self._submission or new_submission()
         stage = stage or str(payload["stage"])
         name = EntryName(self._number, written_ms, stage, self._submission, new_writer())
-        entry = payload | {"owner": self._owner._asdict(), "written_at": written_ms / 1000}
+        entry = {"owner": self._owner._asdict()} | payload | {"written_at": written_ms / 1000}
         self.folder.write(str(name), json.dumps(entry, default=str).encode())
 
     def is_contested(self) -> bool:

@@ -25,6 +25,8 @@ WITHDRAWN = "withdrawn"
 FORGOTTEN = "forgotten"
 SET_ASIDE = frozenset({WITHDRAWN, FORGOTTEN})
 """Stages of a submission that no longer counts: given up in favour of another's before its request, or forgotten."""
+_RANKS = {stage: rank for rank, stage in enumerate(("submitted", "ended", "delivered", *sorted(SET_ASIDE)), 1)}
+"""Whoever writes at the same moment: a submission that has a task does not go back to having none."""
 
 
 class EntryName(NamedTuple):
@@ -53,10 +55,23 @@ def read_entry_name(name: str) -> EntryName | None:
     return match and EntryName(int(match[1]), int(match[2]), match[3], match[4], match[5])
 
 
+def read_entry_names(names: Iterable[str]) -> list[EntryName]:
+    """The entries among the names of files, the oldest first."""
+    return sorted(entry for name in names if (entry := read_entry_name(name)) is not None)
+
+
 def latest_by_submission(names: Iterable[str]) -> dict[str, EntryName]:
-    """The newest entry of each submission in a folder, the oldest submission first."""
-    entries = sorted(entry for name in names if (entry := read_entry_name(name)) is not None)
-    return {entry.submission: entry for entry in entries}
+    """How far each submission in a folder has come: its newest entry of that stage, the oldest submission first."""
+    latest: dict[str, EntryName] = {}
+    for entry in read_entry_names(names):
+        former = latest.get(entry.submission, entry)
+        latest[entry.submission] = max(former, entry, key=lambda each: (_RANKS.get(each.stage, 0), each))
+    return latest
+
+
+def last_number(names: Iterable[str]) -> int:
+    """The highest number of an entry in a folder; 0 if there is none."""
+    return max((entry.number for entry in read_entry_names(names)), default=0)
 
 
 def standing(names: Iterable[str]) -> EntryName | None:
