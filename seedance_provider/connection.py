@@ -45,7 +45,6 @@ class AirflowConnection(Protocol):
 
     host: str | None
     schema: str | None
-    login: str | None
     password: str | None
     port: int | None
     extra: str | None

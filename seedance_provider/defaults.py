@@ -21,8 +21,36 @@ MAX_TIMEOUT = 3600.0
 """Seconds. Longer timeouts of a connection do not fit into every clock on the way, and help nobody."""
 UPLOAD_BYTES_PER_SECOND = 64 * 1024
 """The slowest upload that is waited for, beyond the read timeout."""
+LAST_EXCHANGE_SECONDS = 90.0
+"""How long after the deadline of a wait an exchange may still last, however long the timeouts of the connection are:
+the wait must be over before Airflow ends it (``BACKSTOP_SECONDS``)."""
 MAX_BODY = 1024 * 1024
 """Bytes read of an answer; records have a few hundred."""
+MAX_LINE = 64 * 1024
+"""Bytes of a status line or of a header; http.client's own limit."""
+MAX_HEADERS = 100
+"""Headers of an answer; http.client's own limit."""
+
+# What the waiters on a connection share in a triggerer.
+
+MAX_CONNECTIONS = 100
+"""Connections to the API in one triggerer, aiohttp's own default: thousands of polls take turns on them."""
+KEEP_ALIVE_SECONDS = 45
+"""Longer than the pauses of the schedule, shorter than the minute after which gateways close idle connections."""
+DNS_CACHE_SECONDS = 300
+"""For how long an address is used again. A connection that is kept open does not ask at all."""
+FAR_SECONDS = 30.0
+"""From how far on a deadline is watched by the one timer of all."""
+LAST_CALL_SECONDS = 0.5
+"""How long a request whose deadline has come still waits for a free connection."""
+LOOKUP_SECONDS = 30.0
+"""How long one lookup of the Airflow connection may take."""
+LAST_LOOKUP_SECONDS = 10.0
+"""How long somebody whose deadline has come still waits for it."""
+NOT_FOUND_LOOKUPS = 3
+"""Lookups in a row that must find no connection: Airflow says so as well when a secrets backend or its API failed."""
+LONG_DELAY = 5.0
+"""Seconds from which on a waiter is told that the rate limiter holds it back."""
 
 # What is read of the vendor's.
 
@@ -36,6 +64,12 @@ MAX_OUTPUTS = 16
 """Outputs of one task; real ones have up to four (contract 4.3)."""
 MAX_PROBLEMS = 20
 """How many of a 400's ``errors`` are read."""
+MAX_EXCERPT = 200
+"""Characters shown of an answer that is not the API's: enough to tell whose error page it is."""
+MAX_REASON = 300
+"""Characters of a library's own words in the text of an error: some print a whole answer."""
+MIN_SECRET = 8
+"""Characters from which on a key is looked for in answers: a shorter one, an emulator's, may be part of any word."""
 
 # Trying again.
 
@@ -83,6 +117,12 @@ triggerer that comes back starts thousands at once."""
 DEFAULT_SLOT_TIMEOUT = 6 * 3600.0
 """Seconds to wait for a free slot: a thousand 3-minute videos on an account of 5 slots take ten hours."""
 DEFAULT_SLOT_POLL_INTERVAL = 30.0
+"""Seconds after which a lone waiter submits again: a slot that was freed elsewhere is not announced."""
+MAX_UNCLAIMED_SLOTS = 200
+"""More than an account has slots (contract 7), so that no release is forgotten before its waiter arrives."""
+MAX_SLOT_PATIENCE = 8
+"""Guesses in a row make the next one rarer, up to this factor. While all slots are known to be in use it is this rare
+at once, but it never stops: a limit may be raised, and a task in an unknown status may be over."""
 
 UPLOAD_REUSE_SECONDS = 20 * 3600.0
 """For how long an upload is used again. The vendor deletes uploads after 24 hours (contract 6)."""

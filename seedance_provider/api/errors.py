@@ -15,7 +15,6 @@ from seedance_provider.api.records import clean_text, decimal_or_none, load_json
 if TYPE_CHECKING:
     from seedance_provider.api.messages import Reply
 
-MAX_EXCERPT = 200
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _UNCHARGED = "Nothing was charged"
 
@@ -35,13 +34,13 @@ def envelope_status(payload: Mapping[str, Any]) -> int | None:
 
 def excerpt(reply: Reply) -> str:
     """The first words of an answer for people: markup removed, one line, 200 characters at most."""
-    text = _MARKUP.sub(" ", reply.body[: 20 * MAX_EXCERPT].decode("utf-8", "replace"))
+    text = _MARKUP.sub(" ", reply.body[: 20 * defaults.MAX_EXCERPT].decode("utf-8", "replace"))
     return quoted(text) if text.strip() else "an empty body"
 
 
 def quoted(text: str) -> str:
     """A text of the vendor's in quotes: one line, without control characters, 200 characters at most."""
-    return f"{' '.join(clean_text(text).split())[:MAX_EXCERPT]!r}"
+    return f"{' '.join(clean_text(text).split())[: defaults.MAX_EXCERPT]!r}"
 
 
 class _Answer(NamedTuple):

@@ -17,11 +17,18 @@ import aiohttp
 from yarl import URL
 
 from seedance_provider.api.messages import RenewKey, Send, Sleep
-from seedance_provider.defaults import MAX_BODY
-from seedance_provider.exceptions import SeedanceError, SeedanceTransportError
-from seedance_provider.transport.http import (
+from seedance_provider.defaults import (
+    DNS_CACHE_SECONDS,
+    FAR_SECONDS,
+    KEEP_ALIVE_SECONDS,
+    LAST_CALL_SECONDS,
+    MAX_BODY,
+    MAX_CONNECTIONS,
     MAX_HEADERS,
     MAX_LINE,
+)
+from seedance_provider.exceptions import SeedanceError, SeedanceTransportError
+from seedance_provider.transport.http import (
     authorization,
     bounded,
     ca_bundle,
@@ -38,15 +45,6 @@ if TYPE_CHECKING:
     from seedance_provider.connection import SeedanceSettings
 
 T = TypeVar("T")
-
-MAX_CONNECTIONS = 100
-KEEP_ALIVE_SECONDS = 45
-"""Longer than the pauses of the schedule, shorter than the minute after which gateways close idle connections."""
-DNS_CACHE_SECONDS = 300
-FAR_SECONDS = 30.0
-"""From how far on a deadline is watched by the one timer of all."""
-LAST_CALL_SECONDS = 0.5
-"""How long a request whose deadline has come still waits for a free connection."""
 
 _UNSENT = (
     aiohttp.ClientConnectorError,  # name resolution, connecting, TLS; to the server or to the proxy

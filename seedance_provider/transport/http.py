@@ -21,6 +21,7 @@ from seedance_provider import __version__, defaults
 from seedance_provider.api.messages import Reply
 from seedance_provider.api.records import clean_text
 from seedance_provider.api.schedule import retry_after_seconds
+from seedance_provider.defaults import LAST_EXCHANGE_SECONDS, MAX_REASON, MIN_SECRET
 from seedance_provider.exceptions import SeedanceTransportError
 
 if TYPE_CHECKING:
@@ -28,17 +29,6 @@ if TYPE_CHECKING:
 
 USER_AGENT = f"airflow-provider-seedance/{__version__}"
 """The edge refuses requests with a library's default User-Agent (contract 1)."""
-MIN_SECRET = 8
-"""Characters from which on a key is looked for in answers: a shorter one, an emulator's, may be part of any word."""
-LAST_EXCHANGE_SECONDS = 90.0
-"""How long after the deadline of a wait an exchange may still last, however long the timeouts of the connection are:
-the wait must be over before Airflow ends it (``BACKSTOP_SECONDS``)."""
-MAX_REASON = 300
-"""Characters of a library's own words in the text of an error: some print a whole answer."""
-MAX_LINE = 64 * 1024
-"""Bytes of a status line or of a header; http.client's own limit."""
-MAX_HEADERS = 100
-"""Headers of an answer; http.client's own limit."""
 
 
 class Headers(Protocol):

@@ -15,9 +15,15 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNot
 
 from seedance_provider.api.records import clean_text
 from seedance_provider.api.schedule import backoff
-from seedance_provider.defaults import CONNECTION_REUSE_SECONDS
+from seedance_provider.defaults import (
+    CONNECTION_REUSE_SECONDS,
+    LAST_LOOKUP_SECONDS,
+    LOOKUP_SECONDS,
+    MAX_CONNECTIONS,
+    NOT_FOUND_LOOKUPS,
+)
 from seedance_provider.exceptions import SeedanceTransportError
-from seedance_provider.transport.aio import MAX_CONNECTIONS, AioTransport, Sessions, Wire, open_sessions
+from seedance_provider.transport.aio import AioTransport, Sessions, Wire, open_sessions
 from seedance_provider.transport.throttle import Throttle, throttled
 
 if TYPE_CHECKING:
@@ -28,13 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 module_log = logging.getLogger(__name__)
-
-LAST_LOOKUP_SECONDS = 10.0
-"""How long somebody whose deadline has come still waits for the connection's settings."""
-LOOKUP_SECONDS = 30.0
-"""How long one lookup may take."""
-NOT_FOUND_LOOKUPS = 3
-"""Lookups in a row that must find no connection: Airflow says so as well when a secrets backend or its API failed."""
 
 
 class Channel:

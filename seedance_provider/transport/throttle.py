@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from seedance_provider.api.messages import Send, Sleep
 from seedance_provider.api.schedule import backoff
+from seedance_provider.defaults import LONG_DELAY
 from seedance_provider.exceptions import SeedanceError
 
 if TYPE_CHECKING:
     from seedance_provider.api.messages import AnyLogger, Flow, Reply
 
 T = TypeVar("T")
-
-LONG_DELAY = 5.0
-"""Seconds from which on a waiter is told that it is throttled."""
 
 
 class Throttle:

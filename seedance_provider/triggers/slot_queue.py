@@ -14,11 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# More than an account has slots (contract 7), so that no release is forgotten before its waiter arrives.
-_MAX_UNCLAIMED = 200
-# Guesses in a row make the next one rarer, up to this factor; while all slots are known to be in use it is this rare
-# at once, but never never: a limit may be raised, and a task in an unknown status may be over.
-_MAX_PATIENCE = 8
+from seedance_provider import defaults
 
 
 class _Waiter:
@@ -48,7 +44,7 @@ class SlotQueue:
         self._clock = clock
         self._jitter = jitter
         self._waiters: list[_Waiter] = []
-        self._unclaimed: deque[float] = deque(maxlen=_MAX_UNCLAIMED)
+        self._unclaimed: deque[float] = deque(maxlen=defaults.MAX_UNCLAIMED_SLOTS)
         self._timer: asyncio.TimerHandle | None = None
         self._watched: Counter[str] = Counter()
         self._limit: int | None = None
@@ -164,9 +160,9 @@ class SlotQueue:
     def _start_timer(self) -> None:
         if self._timer is None and self._waiters:
             # A lone waiter costs little; many wait for ends that are told, and guess the less the more often in vain.
-            patience = min(2**self._guesses, _MAX_PATIENCE) if len(self._waiters) > 1 else 1
+            patience = min(2**self._guesses, defaults.MAX_SLOT_PATIENCE) if len(self._waiters) > 1 else 1
             if self._is_known_full:
-                patience = _MAX_PATIENCE
+                patience = defaults.MAX_SLOT_PATIENCE
             delay = self._waiters[0].poll_interval * patience * (0.75 + 0.5 * self._jitter())
             self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 

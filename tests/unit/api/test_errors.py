@@ -204,7 +204,7 @@ class TestExcerpt:
     def test_is_one_short_line_without_markup(self, body: bytes, text: str | None) -> None:
         excerpt = errors.excerpt(Reply(502, "text/html", body))
         assert text is None or excerpt == text
-        assert len(excerpt) <= errors.MAX_EXCERPT + 2
+        assert len(excerpt) <= defaults.MAX_EXCERPT + 2
 
     @given(wild.bodies)
     def test_is_printable_whatever_was_answered(self, body: bytes) -> None:

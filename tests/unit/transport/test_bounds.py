@@ -16,10 +16,9 @@ import pytest
 from cryptography import x509
 
 from seedance_provider.api.messages import Flow, Put, Reply, Request, Send, UploadTicket
-from seedance_provider.defaults import MAX_BODY, UPLOAD_BYTES_PER_SECOND
+from seedance_provider.defaults import MAX_BODY, MAX_CONNECTIONS, UPLOAD_BYTES_PER_SECOND
 from seedance_provider.exceptions import SeedanceTransportError
 from seedance_provider.transport import http
-from seedance_provider.transport.aio import MAX_CONNECTIONS
 from seedance_provider.transport.http import exchange_seconds
 from seedance_provider.transport.pool import Channel
 from tests.support import wire

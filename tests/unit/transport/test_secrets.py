@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from seedance_provider.api.messages import Flow, Reply, Request, Send
 from seedance_provider.connection import SeedanceSettings
+from seedance_provider.defaults import MIN_SECRET
 from seedance_provider.exceptions import SeedanceTransportError
-from seedance_provider.transport.http import MIN_SECRET, redact
+from seedance_provider.transport.http import redact
 from tests.support import wire
 from tests.support.wire import Connection, answer
 from tests.unit.transport.conftest import KEY, Drive
