@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from seedance_provider import defaults
 from seedance_provider.config import ledger_path
 from seedance_provider.exceptions import SeedanceConfigurationError
-from seedance_provider.execution.budgets import read_reservation
+from seedance_provider.execution.budgets import Budget, read_reservation
 from seedance_provider.execution.receipts import Receipt, Stage
 from seedance_provider.execution.stores import Facts, Owner, key_path
 from seedance_provider.hooks.ledger_files import (
@@ -182,6 +182,17 @@ class SeedanceLedger:
             )
             for group, receipts in sorted(groups.items())
         ]
+
+    def spent(self, budget: str) -> Decimal:
+        """Tell what a budget's videos cost together: what is charged, and what is reserved for those that run.
+
+        One list of the budget's files, whatever else the ledger holds. What failed or was refused counts nothing.
+
+        :param budget: Its name, as rendered.
+        :return: Credits; 0 for a budget that nobody used.
+        :raises SeedanceError: if the ledger cannot be read.
+        """
+        return Budget(self._root, budget).spent()
 
     def orphans(self) -> list[LedgerReceipt]:
         """Tell of videos that were charged, or may have been, and were never delivered.

@@ -19,10 +19,8 @@ from seedance_provider.exceptions import (
     SeedanceTaskFailedError,
 )
 from seedance_provider.execution import memory, spending
-from seedance_provider.execution.budgets import Budget
 from seedance_provider.execution.ledger import SeedanceLedger
 from seedance_provider.execution.memory import Receipts
-from seedance_provider.hooks.ledger_files import Folder
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from tests.support.airflow import FakeTaskInstance, TaskLog, hurry
@@ -66,7 +64,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> BareStore:
 
 
 def spent(store: BareStore, name: str = "promo") -> Decimal:
-    return Budget(Folder(store.url), name).spent()  # type: ignore[attr-defined]
+    return SeedanceLedger(store.url).spent(name)  # type: ignore[attr-defined]
 
 
 def budgeted(run: str = "monday", credits: float = 1000, **arguments: Any) -> Instance:  # noqa: A002
