@@ -42,6 +42,14 @@ from seedance_provider.sensors.seedance import SeedanceTaskSensor
 
 with DAG("{dag_id}", start_date=datetime(2026, 1, 1), schedule=None, template_searchpath=[{folder!r}]) as dag:
 """
+GENERATE = """\
+from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
+
+def generate(task_id="video", prompt="a fox", **arguments):
+    inputs = {"prompt": prompt, "outputResolution": "720p"}
+    common = {"poll_interval": 0.1, "retries": 1, "retry_delay": timedelta(0)}
+    return SeedanceGenerateVideoOperator(task_id=task_id, inputs=inputs, **common | arguments)
+"""
 _numbers = itertools.count(1)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 import time
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsspec.implementations.memory import MemoryFileSystem
+
+if TYPE_CHECKING:
+    import pytest
 
 try:
     from airflow.sdk.io import attach
@@ -26,6 +29,8 @@ class BareStore(MemoryFileSystem):
     """
 
     cachable = False
+    url = ""
+    """A folder in it, as ``[seedance] ledger_path`` takes it."""
 
     def __init__(self, most_seconds: float = 0.0) -> None:
         super().__init__()
@@ -64,4 +69,12 @@ def bare_store(most_seconds: float = 0.0) -> tuple[str, BareStore]:
     store = BareStore(most_seconds)
     conn_id = f"store{next(_numbers)}"
     attach("memory", conn_id, fs=store)
-    return f"memory://{conn_id}@ledger", store
+    store.url = f"memory://{conn_id}@ledger"
+    return store.url, store
+
+
+def bare_ledger(monkeypatch: pytest.MonkeyPatch) -> BareStore:
+    """The same as Airflow's ``[seedance] ledger_path``."""
+    url, store = bare_store()
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", url)
+    return store

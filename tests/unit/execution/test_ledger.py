@@ -22,7 +22,7 @@ from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Outcome, Receipt, Stage
 from seedance_provider.execution.stores import Facts, key_path
 from seedance_provider.hooks.ledger_files import EntryName, Folder, latest_by_submission, part, standing
-from tests.support.stores import BareStore, bare_store
+from tests.support.stores import BareStore, bare_ledger, bare_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,9 +45,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> BareStore:
-    url, store = bare_store()
-    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", url)
-    return store
+    return bare_ledger(monkeypatch)
 
 
 def open_receipts(key: str | None = None, **who: Any) -> Receipts:

@@ -16,7 +16,7 @@ from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Outcome, Receipt, Stage, decide
 from seedance_provider.execution.stores import Facts
 from tests.support.airflow import StateStore
-from tests.support.stores import bare_store
+from tests.support.stores import bare_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ def open_receipts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """Opens the receipt of one video, as each process does; by ``run`` for another task instance of the same key."""
     state = StateStore()
     if request.param != "task state":
-        monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", bare_store()[0])
+        bare_ledger(monkeypatch)
 
     def opened(run: str = "monday") -> Receipts:
         ti = SimpleNamespace(dag_id="promo", run_id=run, task_id="video", map_index=-1)

@@ -28,7 +28,8 @@ from seedance_provider.execution import memory, wait
 from seedance_provider.execution.memory import Receipts
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
-from tests.support.airflow import DagOutcome, FakeTaskInstance, StateStore, TaskLog, fire, hurry, run_dag
+from tests.support.airflow import GENERATE, DagOutcome, FakeTaskInstance, StateStore, TaskLog, fire, hurry, run_dag
+from tests.support.crashes import CrashError, crash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,14 +39,6 @@ if TYPE_CHECKING:
     from seedance_provider.testing import Emulator
 
 TRANSIENT = "Service temporarily unavailable. Please try again later."
-GENERATE = textwrap.dedent("""\
-    from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
-
-    def generate(task_id="video", prompt="a fox", **arguments):
-        inputs = {"prompt": prompt, "outputResolution": "720p"}
-        common = {"poll_interval": 0.1, "retries": 1, "retry_delay": timedelta(0)}
-        return SeedanceGenerateVideoOperator(task_id=task_id, inputs=inputs, **common | arguments)
-""")
 
 
 def remembers() -> bool:
@@ -97,31 +90,6 @@ def crash_when_stored(monkeypatch: pytest.MonkeyPatch) -> None:
         return stored
 
     monkeypatch.setattr(Receipts, "note", dying)
-
-
-class CrashError(Exception):
-    """Stands for a worker that dies: nothing of ours expects it."""
-
-
-def crash(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, when: str, times: int = 1) -> None:
-    """Make a function die before or after it has done its work.
-
-    :param where: What the function is looked up on.
-    :param name: Its name.
-    :param when: ``before`` or ``after``.
-    :param times: How often; later calls go through.
-    """
-    function = getattr(where, name)
-    left = [times]
-
-    def dying(*args: Any, **kwargs: Any) -> Any:
-        result = None if left[0] and when == "before" else function(*args, **kwargs)
-        if left[0]:
-            left[0] -= 1
-            raise CrashError(f"{when} {name}")
-        return result
-
-    monkeypatch.setattr(where, name, dying)
 
 
 POINTS = {

@@ -21,10 +21,11 @@ from seedance_provider.exceptions import (
 from seedance_provider.execution import keys
 from seedance_provider.execution.ledger import SeedanceLedger
 from seedance_provider.execution.memory import Receipts
-from seedance_provider.execution.receipts import Receipt, Stage
+from seedance_provider.execution.receipts import Stage
 from seedance_provider.triggers.ledger import SeedanceLedgerTrigger
 from tests.support.airflow import fire, hurry
-from tests.support.stores import BareStore, bare_store
+from tests.support.crashes import CrashError, crash
+from tests.support.stores import BareStore, bare_ledger, bare_store
 from tests.support.tries import FOX, Instance
 
 if TYPE_CHECKING:
@@ -43,29 +44,17 @@ def seedance_emulator_settings() -> dict[str, Any]:
 def store(monkeypatch: pytest.MonkeyPatch) -> BareStore:
     hurry(monkeypatch)
     monkeypatch.setattr(defaults, "LEDGER_POLL_INTERVAL", 0.1)
-    url, store = bare_store()
-    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", url)
-    return store
+    return bare_ledger(monkeypatch)
 
 
 def asking(run: str = "monday", key: str = KEY, **arguments: Any) -> Instance:
     return Instance(run, idempotency_key=key, **arguments)
 
 
-class CrashError(Exception):
-    """Stands for a worker that dies."""
-
-
 def die_after_the_intent(monkeypatch: pytest.MonkeyPatch, instance: Instance) -> None:
     """Make a try die with its intent stored; the next one goes through."""
-
-    def dying(self: Receipts, receipt: Receipt) -> None:
-        save(self, receipt)
-        raise CrashError
-
-    save = Receipts.save
     with monkeypatch.context() as patch:
-        patch.setattr(Receipts, "save", dying)
+        crash(patch, Receipts, "save", "after")
         with pytest.raises(CrashError):
             instance.run()
 

@@ -16,7 +16,8 @@ from seedance_provider.execution.ledger import SeedanceLedger
 from seedance_provider.execution.memory import Receipts
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
-from tests.support.airflow import DagOutcome, hurry, run_dag
+from tests.support.airflow import GENERATE, DagOutcome, hurry, run_dag
+from tests.support.crashes import crash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
 
     from seedance_provider.testing import Emulator
 
-GENERATE = textwrap.dedent("""\
-    from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
-
-    def generate(task_id="video", prompt="a fox", **arguments):
-        inputs = {"prompt": prompt, "outputResolution": "720p"}
-        common = {"poll_interval": 0.1, "retries": 1, "retry_delay": timedelta(0)}
-        return SeedanceGenerateVideoOperator(task_id=task_id, inputs=inputs, **common | arguments)
-""")
 CLEAR = textwrap.dedent("""
     @task(trigger_rule="all_done")
     def clear_once():
@@ -48,10 +41,6 @@ CLEAR = textwrap.dedent("""
 """)
 
 
-class CrashError(Exception):
-    """Stands for a worker that dies."""
-
-
 @pytest.fixture
 def run(
     airflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seedance_emulator: Emulator
@@ -60,21 +49,6 @@ def run(
     monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", f"file://{tmp_path}/ledger")
     (tmp_path / "dags").mkdir()
     return lambda tasks: run_dag(tmp_path / "dags", GENERATE + textwrap.dedent(tasks))
-
-
-def crash(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, when: str) -> None:
-    """Make the first call of a function die before or after it has done its work."""
-    function = getattr(where, name)
-    left = [1]
-
-    def dying(*args: Any, **kwargs: Any) -> Any:
-        result = None if left[0] and when == "before" else function(*args, **kwargs)
-        if left[0]:
-            left[0] -= 1
-            raise CrashError(f"{when} {name}")
-        return result
-
-    monkeypatch.setattr(where, name, dying)
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,11 @@ from seedance_provider.hooks.ledger_files import Folder
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.testing import Emulator
 from tests.support.airflow import hurry
+from tests.support.crashes import CrashError, crash
 from tests.support.stores import bare_store
 from tests.support.tries import FOX, FOX_CREDITS, Instance
 
-CRASHES = {
+CRASHES: dict[str, Any] = {
     "before the intent": (Receipts, "save", "before"),
     "after the intent": (Receipts, "save", "after"),
     "after the reply": (SeedanceHook, "create_task", "after"),
@@ -37,10 +38,6 @@ CRASHES = {
     "before the success is taken": None,
 }
 SENT = {"", "after the reply", "after the id", "before the success is taken"}
-
-
-class CrashError(Exception):
-    """Stands for a worker that dies."""
 
 
 class Video(NamedTuple):
@@ -101,22 +98,22 @@ class Ledgered(RuleBasedStateMachine):
             return not self.key
         return prompt != self.known.prompt
 
-    def expect(self, prompt: str, crash: str, answer: str, cleared: bool) -> None:
+    def expect(self, prompt: str, point: str, answer: str, cleared: bool) -> None:
         """What a try that sends createTask leaves behind."""
-        if crash == "before the intent":
+        if point == "before the intent":
             return
         if cleared and self.told:
             self.unknown, self.known = 0, None
         self.told = False
         self.unknown += 1
-        if crash == "after the intent":
+        if point == "after the intent":
             self.known = Video("unknown", prompt)
         elif answer == "refused":
             self.unknown -= 1
             self.known = Video("unknown", prompt) if self.unknown else None
         else:
             self.created += 1
-            if crash == "after the reply":
+            if point == "after the reply":
                 self.known = Video("unknown", prompt, answer == "fails")
                 return
             self.unknown = 0
@@ -126,35 +123,35 @@ class Ledgered(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.must_clear)
     @rule(
-        crash=st.sampled_from(["", *CRASHES]),
+        point=st.sampled_from(["", *CRASHES]),
         answer=st.sampled_from(["succeeds", "succeeds", "fails", "refused"]),
         prompt=st.sampled_from(["a fox", "a fox", "a cat"]),
     )
-    def retried(self, crash: str, answer: str, prompt: str) -> None:
-        self.tried(crash, answer, prompt, cleared=False)
+    def retried(self, point: str, answer: str, prompt: str) -> None:
+        self.tried(point, answer, prompt, cleared=False)
 
     @rule(
-        crash=st.sampled_from(["", *CRASHES]),
+        point=st.sampled_from(["", *CRASHES]),
         answer=st.sampled_from(["succeeds", "succeeds", "fails", "refused"]),
         prompt=st.sampled_from(["a fox", "a fox", "a cat"]),
     )
-    def cleared(self, crash: str, answer: str, prompt: str) -> None:
-        self.tried(crash, answer, prompt, cleared=True)
+    def cleared(self, point: str, answer: str, prompt: str) -> None:
+        self.tried(point, answer, prompt, cleared=True)
 
-    def tried(self, crash: str, answer: str, prompt: str, *, cleared: bool) -> None:
+    def tried(self, point: str, answer: str, prompt: str, *, cleared: bool) -> None:
         self.was_cleared |= cleared
         submits = self.submits(prompt, self.was_cleared)
-        writes = not (submits and crash == "before the intent")
+        writes = not (submits and point == "before the intent")
         if submits:
-            self.expect(prompt, crash, answer, self.was_cleared)
+            self.expect(prompt, point, answer, self.was_cleared)
             if answer == "refused":
                 self.emulator.add_fault("http", status=402)
             elif answer == "fails":
                 self.emulator.add_fault("fail", code="2038", message="Blocked")
         try:
             with pytest.MonkeyPatch.context() as patch:
-                self.arm(patch, crash if submits else "")
-                to_the_end = crash != "before the success is taken"
+                self.arm(patch, point if submits else "")
+                to_the_end = point != "before the success is taken"
                 act = self.instance.clear if cleared else self.instance.run
                 act(inputs=FOX | {"prompt": prompt}, to_the_end=to_the_end)
         except CrashError:
@@ -169,34 +166,21 @@ class Ledgered(RuleBasedStateMachine):
             self.must_clear = to_the_end  # nothing but a clear follows a success
         self.was_cleared &= not writes
         self.emulator.clear_faults()
-        self.ended(prompt, crash, submits)
+        self.ended(prompt, point, submits)
 
-    def ended(self, prompt: str, crash: str, submits: bool) -> None:
+    def ended(self, prompt: str, point: str, submits: bool) -> None:
         """What a try that saw its task to the end leaves behind."""
-        reached = crash in ("", "before the success is taken") if submits else True
+        reached = point in ("", "before the success is taken") if submits else True
         if self.known is None or self.known.state != "running" or not reached or prompt != self.known.prompt:
             return
         if self.known.fails:
             self.known = self.known._replace(state="failed")
-        elif crash != "before the success is taken":
+        elif point != "before the success is taken":
             self.known = self.known._replace(state="delivered")
 
-    def arm(self, patch: pytest.MonkeyPatch, crash: str) -> None:
-        point = CRASHES.get(crash)
-        if point is None:
-            return
-        where, name, when = point
-        function = getattr(where, name)
-        left = [1]
-
-        def dying(*args: Any, **kwargs: Any) -> Any:
-            result = None if left[0] and when == "before" else function(*args, **kwargs)
-            if left[0]:
-                left[0] -= 1
-                raise CrashError
-            return result
-
-        patch.setattr(where, name, dying)
+    def arm(self, patch: pytest.MonkeyPatch, point: str) -> None:
+        if CRASHES.get(point) is not None:
+            crash(patch, *CRASHES[point])
 
     @invariant()
     def the_bill_is_what_was_wanted(self) -> None:

@@ -24,7 +24,7 @@ from seedance_provider.execution.memory import Receipts
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from tests.support.airflow import FakeTaskInstance, TaskLog, hurry
-from tests.support.stores import BareStore, bare_store
+from tests.support.stores import BareStore, bare_ledger
 from tests.support.tries import FOX, FOX_CREDITS, Instance
 
 if TYPE_CHECKING:
@@ -57,14 +57,11 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> BareStore:
-    url, store = bare_store()
-    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", url)
-    store.url = url  # type: ignore[attr-defined]
-    return store
+    return bare_ledger(monkeypatch)
 
 
 def spent(store: BareStore, name: str = "promo") -> Decimal:
-    return SeedanceLedger(store.url).spent(name)  # type: ignore[attr-defined]
+    return SeedanceLedger(store.url).spent(name)
 
 
 def budgeted(run: str = "monday", credits: float = 1000, **arguments: Any) -> Instance:  # noqa: A002

@@ -12,7 +12,7 @@ from seedance_provider import defaults
 from seedance_provider.exceptions import SeedanceConcurrencyLimitError, SeedanceError, SeedanceSubmitUncertainError
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator
 from tests.support.airflow import FakeTaskInstance, fire, hurry
-from tests.support.stores import BareStore, bare_store
+from tests.support.stores import BareStore, bare_ledger
 from tests.support.tries import FOX, Instance
 from tests.support.vendor import BROKEN, CREATED, NO_SLOT, created, vendor
 
@@ -25,9 +25,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> BareStore:
-    url, store = bare_store()
-    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", url)
-    return store
+    return bare_ledger(monkeypatch)
 
 
 def fail_writes(monkeypatch: pytest.MonkeyPatch, store: BareStore, fails: Callable[[int], bool]) -> None:
