@@ -1,4 +1,4 @@
-"""What the tests with real Airflow processes share: one Airflow, and an emulator per dialect."""
+"""What the tests of the examples share, and those with real Airflow processes: one Airflow, an emulator per dialect."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pytest
 from devtools.local_airflow import LocalAirflow
 from seedance_provider.testing import Emulator
 from tests.conftest import EXAMPLES, ROOT
+from tests.support.examples import Run, load_examples, run_example
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 API_KEY = "sk-secret-of-the-integration-tests-7Q2xV9"
 
@@ -76,3 +78,21 @@ def real_airflow(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.
         airflow.add_connection("seedance_default", current.emulator.connection_json)
         airflow.add_connection("seedance_seed", seed.emulator.connection_json)
         yield RealAirflow(airflow, current, seed)
+
+
+@pytest.fixture
+def examples(airflow_database: Path) -> Any:
+    """A fresh DagBag of the examples, so that a test may change a DAG."""
+    return load_examples()
+
+
+@pytest.fixture
+def run(examples: Any, seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Runs an example to its end, against the emulator."""
+    # What a user would set to make every sensor poll more often. The examples themselves stay as they are.
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__POLL_INTERVAL", "0.1")
+
+    def run(dag_id: str, conf: dict[str, Any] | None = None, **options: Any) -> Run:
+        return run_example(examples.dags[dag_id], conf, **options)
+
+    return run

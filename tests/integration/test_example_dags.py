@@ -3,70 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import requests
 from airflow import __version__ as airflow_version
 from packaging.version import Version
 
+from tests.conftest import EXAMPLES
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from seedance_provider.testing import Emulator
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"
-OURS = (str(EXAMPLES), str(EXAMPLES.parent / "seedance_provider"))
-
-
-class Run:
-    """A finished DAG run."""
-
-    def __init__(self, dag_run: Any) -> None:
-        self.state = str(dag_run.state)
-        self._instances = {(ti.task_id, ti.map_index): ti for ti in dag_run.get_task_instances()}
-
-    @property
-    def states(self) -> dict[str, str]:
-        """The state of each task; of a mapped one by ``task_id[map_index]``."""
-        return {
-            task_id if map_index < 0 else f"{task_id}[{map_index}]": str(ti.state)
-            for (task_id, map_index), ti in self._instances.items()
-        }
-
-    def instance(self, task_id: str, map_index: int = -1) -> Any:
-        return self._instances[task_id, map_index]
-
-    def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
-        return self.instance(task_id, map_index).xcom_pull(task_ids=task_id, key=key, map_indexes=map_index)
-
-
-@pytest.fixture
-def examples(airflow_database: Path) -> Any:
-    """A fresh DagBag of the examples, so that a test may change a DAG."""
-    try:
-        from airflow.dag_processing.dagbag import DagBag
-    except ImportError:  # Airflow 2.11
-        from airflow.models.dagbag import DagBag
-    return DagBag(str(EXAMPLES))
-
-
-@pytest.fixture
-def run(examples: Any, seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    """Runs an example to its end; warnings that come from our files are errors."""
-    # What a user would set to make every sensor poll more often. The examples themselves stay as they are.
-    monkeypatch.setenv("AIRFLOW__SEEDANCE__POLL_INTERVAL", "0.1")
-
-    def run(dag_id: str, conf: dict[str, Any] | None = None, **options: Any) -> Run:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            dag_run = examples.dags[dag_id].test(run_conf=conf, **options)
-        assert [str(warning.message) for warning in caught if warning.filename.startswith(OURS)] == []
-        return Run(dag_run)
-
-    return run
+    from tests.support.examples import Run
 
 
 def assert_is_a_video(url: str) -> None:
@@ -82,16 +31,16 @@ def created(emulator: Emulator) -> int:
 
 def test_every_example_has_a_test_that_runs_it():
     stems = [path.stem.removeprefix("example_") for path in EXAMPLES.glob("*.py")]
-    tests = [name for name in globals() if name.startswith("test_")]
+    sources = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
 
     assert stems
-    assert [stem for stem in stems if not any(name.startswith(f"test_{stem}_") for name in tests)] == []
+    assert [stem for stem in stems if not any(f"def test_{stem}_" in source for source in sources)] == []
 
 
 def test_the_examples_import_without_errors_and_without_warnings(examples):
     assert examples.import_errors == {}
     assert examples.captured_warnings == {}
-    assert len(examples.dags) == len(list(EXAMPLES.glob("*.py")))
+    assert {Path(dag.fileloc) for dag in examples.dags.values()} == set(EXAMPLES.glob("*.py"))
     for dag_id, dag in examples.dags.items():
         assert dag_id.startswith("seedance_")
         for chapter in ("What it shows:", "What it costs:", "What to look at in the UI:"):
