@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import enum
 import math
+import shlex
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, overload
 
+from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import conf
 
 from seedance_provider import defaults
@@ -86,6 +88,12 @@ def _option(option: str) -> str | None:
 
 def _named(option: str) -> str:
     return f"[{defaults.CONFIG_SECTION}] {option} of Airflow's configuration"
+
+
+def command(*words: str) -> str:
+    """One of this provider's commands as it is typed; Airflow knows them itself from 3.2 on."""
+    airflow = tuple(map(int, airflow_version.split(".")[:2])) >= (3, 2)
+    return " ".join(("airflow seedance" if airflow else "python -m seedance_provider", shlex.join(words)))
 
 
 def positive_number(value: Any, where: str, *, at_most: float) -> float | None:

@@ -23,7 +23,9 @@ from rich.text import Text
 from seedance_provider import defaults
 from seedance_provider.api import pricing, validation
 from seedance_provider.api.flows import collect_with
+from seedance_provider.config import ledger_path
 from seedance_provider.execution.ledger import LedgerReceipt, SeedanceLedger
+from seedance_provider.execution.memory import adopt_command
 from seedance_provider.hooks.prices import read_price_list
 from seedance_provider.hooks.seedance import SeedanceHook
 
@@ -271,11 +273,30 @@ def _present_state(receipt: LedgerReceipt) -> str:
 
 def _collect(receipt: LedgerReceipt) -> str:
     if receipt.seedance_task_id is None:
-        return "check manually in the account's task list on the vendor's site"
+        adopt = adopt_command(receipt.owner, receipt.key, receipt.conn_id)
+        return f"look in the account's task list on the vendor's site; if it is there: {adopt}"
     call = collect_with(receipt.seedance_task_id)
     if receipt.conn_id in ("", defaults.DEFAULT_CONN_ID):
         return call
     return f"{call.removesuffix(')')}, seedance_conn_id={receipt.conn_id!r})"
+
+
+@_printing
+def adopt(args: Namespace) -> Answer:
+    """Say which task came of a createTask of unknown outcome. One GET.
+
+    :param args: ``seedance_task_id``; ``dag_id``, ``run_id``, ``task_id`` and ``map_index``, or ``key``; ``conn_id``.
+    """
+    if args.key is None and not (args.dag_id and args.run_id and args.task_id):
+        raise SystemExit("Name the task instance by --dag-id, --run-id and --task-id, or the video by --key")
+    if ledger_path() is None:
+        raise SystemExit(
+            "There is no ledger to tell it to ([seedance] ledger_path). Without one, collect the video with "
+            f"{collect_with(args.seedance_task_id)}, and do not clear the task that sent the createTask"
+        )
+    which = {name: getattr(args, name) for name in ("dag_id", "run_id", "task_id", "map_index", "key", "conn_id")}
+    answer = _record(SeedanceLedger().adopt(args.seedance_task_id, **which))
+    return answer._replace(note="Adopted: the next try continues with it, free. Clear the task if it has failed")
 
 
 @_printing

@@ -63,6 +63,13 @@ _TIMEOUT = Arg(
 _LAST_DAYS = Arg(("--days",), help="Only the last days (default: all)", type=_number_above_0, metavar="N")
 _BY = Arg(("--by",), help="One row for each (default: day)", choices=("dag", "model", "day"), default="day")
 _KEY = Arg(("key",), help="The idempotency key", metavar="KEY")
+_OF_A_TASK_INSTANCE = (
+    Arg(("--dag-id",), help="The DAG of the task instance that sent the createTask", default=""),
+    Arg(("--run-id",), help="Its run", default=""),
+    Arg(("--task-id",), help="Its task", default=""),
+    Arg(("--map-index",), help="Its map index (default: not mapped)", type=int, default=-1, metavar="N"),
+    Arg(("--key",), help="The idempotency key by which it was sent, in place of the task instance"),
+)
 _OLDER_DAYS = Arg(
     ("--days",), help="Unchanged for this many days (default: 90)", type=_number_above_0, default=90.0, metavar="N"
 )
@@ -111,6 +118,14 @@ COMMANDS = GroupCommand(
             "state of each and the call that collects it.",
             func=_command("orphans"),
             args=(_OUTPUT,),
+        ),
+        ActionCommand(
+            name="adopt",
+            help="Say which task came of a createTask of unknown outcome; needs a ledger",
+            description="Say which task came of a createTask whose answer was lost, so that the next try of the task "
+            "instance, or a clear, continues with it. Costs one GET and charges nothing.",
+            func=_command("adopt"),
+            args=(_SEEDANCE_TASK_ID, *_OF_A_TASK_INSTANCE, _CONN_ID, _OUTPUT),
         ),
         ActionCommand(
             name="forget",

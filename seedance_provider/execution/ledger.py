@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from seedance_provider import defaults
 from seedance_provider.config import ledger_path
-from seedance_provider.exceptions import SeedanceConfigurationError
+from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError
 from seedance_provider.execution.budgets import Budget, read_reservation
+from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Receipt, Stage
-from seedance_provider.execution.stores import Facts, Owner, key_path
+from seedance_provider.execution.stores import Facts, LedgerStore, Owner, key_path
 from seedance_provider.hooks.ledger_files import (
     FORGOTTEN,
     SET_ASIDE,
@@ -32,9 +33,11 @@ from seedance_provider.hooks.ledger_files import (
     read_entry_names,
     standing,
 )
+from seedance_provider.hooks.seedance import SeedanceHook
 
 if TYPE_CHECKING:
     from seedance_provider.api.pricing import CreditEstimate
+    from seedance_provider.api.records import TaskRecord
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +86,11 @@ class LedgerReceipt:
     submitted_at: datetime | None
     updated_at: datetime
     _submission: str = field(default="", repr=False)
+
+    @property
+    def owner(self) -> Owner:
+        """The task instance that wanted it."""
+        return Owner(self.dag_id, self.run_id, self.task_id, self.map_index)
 
     @property
     def counted_credits(self) -> Decimal:
@@ -206,6 +214,57 @@ class SeedanceLedger:
             if receipt.status in ("submitted", "success")
             or (receipt.status == "intent" and receipt.updated_at < recent)
         ]
+
+    def adopt(
+        self,
+        seedance_task_id: str,
+        *,
+        dag_id: str = "",
+        run_id: str = "",
+        task_id: str = "",
+        map_index: int = -1,
+        key: str | None = None,
+        conn_id: str = defaults.DEFAULT_CONN_ID,
+    ) -> TaskRecord:
+        """Say which task came of a createTask of unknown outcome: the next try of it, or a clear, continues with it.
+
+        Nothing is charged. Costs one GET, and reads all receipts: no task is taken twice.
+
+        :param seedance_task_id: The task, from the account's task list on the vendor's site.
+        :param dag_id: The task instance that sent the createTask: its DAG.
+        :param run_id: Its run.
+        :param task_id: Its task.
+        :param map_index: Its map index. Default -1: not mapped.
+        :param key: The idempotency key by which it was sent, in place of the task instance.
+        :param conn_id: The connection of that key.
+        :return: The task's record.
+        :raises SeedanceError: if the createTask's outcome is known, if the task cannot be what came of it, or if it
+            cannot be read; then nothing is changed.
+        """
+        wanted = Owner(dag_id, run_id, task_id, map_index)
+        what = f"idempotency_key={key!r} of connection {conn_id!r}" if key is not None else str(wanted)
+        told = self.receipts()
+        about = [
+            receipt
+            for receipt in told
+            if ((receipt.key, receipt.conn_id) == (key, conn_id) if key is not None else receipt.owner == wanted)
+        ]
+        if not about:
+            raise SeedanceError(f"The ledger has no receipt of {what}", seedance_task_id=seedance_task_id)
+        latest = max(about, key=lambda receipt: receipt.updated_at)
+        path = latest.owner.path if latest.key is None else key_path(latest.key, latest.conn_id)
+        receipts = Receipts(LedgerStore(self._root / path, latest.owner))
+        saved = receipts.load()
+        is_known = saved is not None and saved.seedance_task_id == seedance_task_id
+        taken = next((receipt for receipt in told if receipt.seedance_task_id == seedance_task_id), None)
+        record = SeedanceHook(latest.conn_id or conn_id).get_task(seedance_task_id)
+        refusal = receipts.adopt(record).refusal if is_known or not taken else f"it is the video of {taken.owner}"
+        if refusal:
+            raise SeedanceError(
+                f"Task {seedance_task_id} is not adopted for {what}: {refusal}. Nothing was changed",
+                seedance_task_id=seedance_task_id,
+            )
+        return record
 
     def forget(self, key: str, conn_id: str = defaults.DEFAULT_CONN_ID) -> bool:
         """Forget an idempotency key: whoever asks for it next gets a new video. The receipts stay.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seedance_provider import defaults
 from seedance_provider.api import catalog
-from seedance_provider.config import ledger_path
+from seedance_provider.api.flows import CHECK_MANUALLY, check_manually
+from seedance_provider.config import command, ledger_path
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceSubmitUncertainError
 from seedance_provider.execution.receipts import Receipt, Stage
 from seedance_provider.execution.stores import Facts, LedgerStore, Owner, Store, TaskStateStore, key_path
@@ -50,6 +51,21 @@ class Adoption(NamedTuple):
 
     receipt: Receipt | None
     refusal: str = ""
+
+
+def adopt_command(owner: Owner, key: str | None, conn_id: str) -> str:
+    """The command that tells the ledger which task came of a createTask of unknown outcome.
+
+    :param owner: The task instance that sent it.
+    :param key: The idempotency key by which it was sent, if any.
+    :param conn_id: The connection of that key.
+    """
+    which = ["--dag-id", owner.dag_id, "--run-id", owner.run_id, "--task-id", owner.task_id]
+    if owner.map_index >= 0:
+        which += ["--map-index", str(owner.map_index)]
+    if key is not None:
+        which = ["--key", key, "--conn-id", conn_id]
+    return command("adopt", "ID", *which)
 
 
 class Receipts:
@@ -101,6 +117,13 @@ class Receipts:
     def remembers(self) -> bool:
         """Whether anything is remembered: with a ledger, or on Airflow 3.3 and later; unless switched off."""
         return self._store is not None
+
+    @property
+    def manual_review(self) -> str:
+        """What to do about a createTask of unknown outcome."""
+        if self.ledger is None:
+            return CHECK_MANUALLY
+        return check_manually(adopt_command(self._owner, self._start.key, self._start.conn_id))
 
     @property
     def ledger(self) -> LedgerStore | None:

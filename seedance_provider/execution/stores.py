@@ -58,6 +58,10 @@ class Owner(NamedTuple):
         ti: Any = context["ti"]
         return cls(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
 
+    def __str__(self) -> str:
+        """The task instance, for messages."""
+        return f"{self.dag_id}.{self.task_id}{f'[{self.map_index}]' * (self.map_index >= 0)} in run {self.run_id}"
+
     @property
     def path(self) -> str:
         """Its folder below the ledger's root."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shlex
 import time
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -13,7 +12,7 @@ from seedance_provider import defaults
 from seedance_provider.api import schedule
 from seedance_provider.api.flows import CHECK_MANUALLY
 from seedance_provider.api.validation import MEDIA_FIELDS, is_local_media
-from seedance_provider.config import SubmitPolicy
+from seedance_provider.config import SubmitPolicy, command
 from seedance_provider.exceptions import (
     SeedanceConcurrencyLimitError,
     SeedanceConfigurationError,
@@ -74,7 +73,7 @@ def obtain(job: Job, *, failed: str | None = None) -> Submission:
             _note_told(job, found and found.receipt, ruling.unknown)
             raise SeedanceSubmitUncertainError(
                 f"{ruling.reason}, so a video may have been charged; submit_policy='safe' does not send it again. "
-                f"{CHECK_MANUALLY}"
+                f"{job.receipts.manual_review}"
             )
         if ruling.decision is Decision.UNCERTAIN and ruling.unknown < defaults.MAX_UNKNOWN_OUTCOMES:
             job.log.warning(
@@ -120,7 +119,7 @@ def _rule(job: Job, found: Found | None, failed: str | None) -> Ruling:
     if ruling.decision is Decision.MISMATCH:
         raise SeedanceConfigurationError(
             f"idempotency_key={job.key!r} stands for a video of another model or other inputs. No request was sent. "
-            f"Change the key, or forget it: airflow seedance forget {shlex.quote(job.key)}"
+            f"Change the key, or forget it: {command('forget', job.key, '--conn-id', job.seedance_conn_id)}"
         )
     return ruling
 
@@ -260,6 +259,11 @@ def outcome(job: Job, error: SeedanceError) -> SeedanceError:
         )
     if error.charged != "unknown":
         return error
+    # A flow knows of no ledger.
+    error = error.retold(
+        str(error).replace(CHECK_MANUALLY, job.receipts.manual_review),
+        message=error.message.replace(CHECK_MANUALLY, job.receipts.manual_review),
+    )
     if error.retryable and job.will_be_retried and not job.receipts.remembers:
         # A retry would not know of it, and send as many again.
         error = SeedanceSubmitUncertainError(str(error), status_code=error.status_code, message=error.message)

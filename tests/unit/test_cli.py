@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 GOOD = {"prompt": "A fox", "duration": 5, "outputResolution": "720p"}
 NAMES = [command.name for command in COMMANDS.subcommands]
 needs_ledger = pytest.mark.parametrize(
-    "arguments", [("spend",), ("orphans",), ("forget", "key"), ("prune",)], ids=lambda arguments: arguments[0]
+    "arguments",
+    [("spend",), ("orphans",), ("adopt", "task_1", "--key", "key"), ("forget", "key"), ("prune",)],
+    ids=lambda arguments: arguments[0],
 )
 
 
@@ -304,7 +306,25 @@ def test_an_orphan_without_an_id_is_checked_manually(run: Run, ledger: Path, mon
     remember(None)
     (row,) = run("orphans", "-o", "json").answer
     assert (row["seedance_task_id"], row["record"]) == (None, "unknown")
-    assert "manually" in row["collect"]
+    assert row["collect"].endswith(" adopt ID --dag-id lost --run-id nightly --task-id video")
+
+
+@pytest.mark.parametrize("missing", ["--dag-id", "--run-id", "--task-id"])
+def test_adopt_names_what_it_needs_to_know(run: Run, ledger: Path, missing: str) -> None:
+    named = {"--dag-id": "lost", "--run-id": "nightly", "--task-id": "video"}
+    words = [word for flag, value in named.items() if flag != missing for word in (flag, value)]
+    assert missing in run("adopt", "task_1", *words).code
+
+
+def test_adopt_shows_the_record_of_what_was_adopted(run: Run, ledger: Path, seedance_emulator: Emulator) -> None:
+    seedance_task_id = SeedanceHook().create_task("seedance-20", GOOD)
+    remember(None, map_index=3)
+    words = ["--dag-id", "lost", "--run-id", "nightly", "--task-id", "video", "--map-index"]
+    wrong = run("adopt", seedance_task_id, *words, "4")
+    assert "lost.video[4]" in wrong.code
+    adopted = run("adopt", seedance_task_id, *words, "3", "-o", "json")
+    assert (adopted.code, adopted.answer["seedance_task_id"]) == (0, seedance_task_id)
+    assert [row["seedance_task_id"] for row in run("orphans", "-o", "json").answer] == [seedance_task_id]
 
 
 def test_a_key_is_forgotten_once(run: Run, ledger: Path) -> None:

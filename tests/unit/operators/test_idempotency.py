@@ -116,7 +116,7 @@ def test_a_key_with_other_inputs_is_an_error_that_says_how_to_go_on(
     seedance_emulator: Emulator, change: dict[str, Any]
 ) -> None:
     asking("monday").run()
-    with pytest.raises(SeedanceConfigurationError, match=rf"airflow seedance forget {KEY}") as raised:
+    with pytest.raises(SeedanceConfigurationError, match=f"seedance[a-z_]* forget {KEY}") as raised:
         asking("tuesday", **{"validation": "warn", **change}).run()
     assert not raised.value.retryable
     assert seedance_emulator.bill()["tasks_created"] == 1
