@@ -12,6 +12,7 @@ from devtools.local_airflow import LocalAirflow
 from seedance_provider.testing import Emulator
 from tests.conftest import EXAMPLES, ROOT
 from tests.support.examples import Run, load_examples, run_example
+from tests.support.s3 import Bucket, serve_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,3 +97,15 @@ def run(examples: Any, seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPa
         return run_example(examples.dags[dag_id], conf, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The endpoint of a server that answers as S3 does."""
+    yield from serve_s3()
+
+
+@pytest.fixture
+def bucket(s3: str, request: pytest.FixtureRequest) -> Bucket:
+    """An empty bucket on the connection ``aws_default``."""
+    return Bucket(s3, request.node.name.replace("_", "-")[:60].strip("-"), "aws_default")

@@ -6,11 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import requests
-from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from seedance_provider import defaults
@@ -24,21 +23,8 @@ from seedance_provider.execution.stores import Facts
 from seedance_provider.hooks.ledger_files import Folder
 from tests.support.stores import attach
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 WANTED = Receipt("f" * 64, max_tries=1, try_number=1, retries=1)
 PRICE = CreditEstimate(Decimal(200), Decimal(200), "2026-09")
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The endpoint of a server with a bucket."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture
