@@ -77,6 +77,31 @@ def price_list_path() -> str | None:
     return (_option("price_list") or "").strip() or None
 
 
+def callback_base_url() -> str | None:
+    """The ``[seedance] callback_base_url`` of Airflow's configuration, without a slash at its end; None unless set.
+
+    :raises SeedanceConfigurationError: if it is no http(s) URL.
+    """
+    url = (_option("callback_base_url") or "").strip().rstrip("/")
+    if not url:
+        return None
+    scheme, separator, rest = url.partition("://")
+    host = rest.partition("/")[0]
+    unusable = not host or "@" in host or "?" in rest or "#" in rest or not url.isprintable() or " " in url
+    if scheme not in ("http", "https") or not separator or unusable:
+        shown = url.rpartition("@")[2].partition("?")[0]
+        raise SeedanceConfigurationError(
+            f"{_named('callback_base_url')} is {shown!r:.200}: it must be the public URL of Airflow's API server, such "
+            "as https://airflow.example.com, or empty for no callbacks"
+        )
+    return url
+
+
+def callback_grace() -> float:
+    """The ``[seedance] callback_grace`` of Airflow's configuration in seconds, 1200 unless set."""
+    return _configured_seconds("callback_grace") or defaults.CALLBACK_GRACE
+
+
 def _configured_seconds(option: str) -> float | None:
     return positive_number(_option(option), _named(option), at_most=defaults.MAX_SECONDS)
 

@@ -144,3 +144,36 @@ BUDGET_SECONDS = 30.0
 BUDGET_SETTLES_SECONDS = 10.0
 """Age of a reservation that counts for good: a younger one may be given back at once, by one of many that asked for the
 same credits."""
+
+# Callbacks.
+
+CALLBACK_PATH = "/seedance/callbacks"
+"""Where the API server has the receiver, below its own path."""
+CALLBACK_GRACE = 20 * 60.0
+"""Seconds for which the callback of a createTask of unknown outcome is waited for: the slowest documented models take
+up to 11 minutes (contract 8), and the vendor's queue comes before that."""
+CALLBACK_PAUSES = (30.0, 300.0)
+"""Between two looks for such a callback, at least and at most, where only a worker can look."""
+MAX_CALLBACK_URL = 2000
+"""Characters; what is longer does not pass every proxy on the way."""
+MAX_CALLBACK_BODY = 64 * 1024
+"""Bytes read of a callback; records have a few hundred."""
+CALLBACK_SECONDS = 8.0
+"""For how long a callback may be on its way through the receiver: its sender waits meanwhile, for a time that is not
+documented."""
+CALLBACK_CLOCK_SKEW = 300.0
+"""How much earlier than its createTask a task may have begun by the vendor's clock."""
+CALLBACK_KEYS = 256
+"""Connections whose keys the receiver holds, to tell a signed path from another without a lookup."""
+CALLBACK_KEY_SECONDS = 30.0
+"""For how long a connection is not looked up again because a path does not fit its key."""
+CALLBACK_LOOKUPS = 2.0
+"""Connections looked up per second, and ten times as many at once: whoever names made-up ones must not keep the
+database busy."""
+CALLBACKS_AT_ONCE = 8
+"""Callbacks handled at the same time, each in a thread of its own."""
+CALLBACKS_WAITING = 64
+"""Callbacks that wait for one of those threads; more are told to come again."""
+FORMER_TASKS = 10
+"""Tasks of former submissions that a receipt names, the newest ones, so that a late callback of theirs is not taken for
+that of the present one."""

@@ -30,6 +30,7 @@ class ResumeState:
         be deleted is none.
     :param unknown: How many createTasks of unknown outcome were sent for the present submission.
     :param unstored: Whether the id of the present submission could not be stored in its receipt.
+    :param review: Whether the present submission must not be sent again, whatever ``submit_policy`` says.
     :param uploads: Public URLs of uploaded files by their path.
     :param uploaded_at: When the first of those was uploaded, epoch seconds.
     """
@@ -39,13 +40,20 @@ class ResumeState:
     refused: bool = False
     unknown: int = 0
     unstored: bool = False
+    review: bool = False
     uploads: dict[str, str] = field(default_factory=dict)
     uploaded_at: float = 0.0
 
     def next_submission(self) -> Self:
         """The state for the submission that replaces a failed task: with nothing of the former's slot."""
         return replace(
-            self, resubmitted=self.resubmitted + 1, slot_since=None, refused=False, unknown=0, unstored=False
+            self,
+            resubmitted=self.resubmitted + 1,
+            slot_since=None,
+            refused=False,
+            unknown=0,
+            unstored=False,
+            review=False,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -76,6 +84,7 @@ _USABLE: dict[str, Callable[[Any], bool]] = {
     "refused": lambda value: isinstance(value, bool),
     "unknown": lambda value: isinstance(value, int) and _is_number(value) and value >= 0,
     "unstored": lambda value: isinstance(value, bool),
+    "review": lambda value: isinstance(value, bool),
     "uploads": _is_text_by_text,
     "uploaded_at": _is_number,
 }

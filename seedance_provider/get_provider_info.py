@@ -138,6 +138,22 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "s3://aws_default@bucket/seedance-prices.json",
                         "default": None,
                     },
+                    "callback_base_url": {
+                        "description": "The public URL of Airflow's API server (3.1 and later), to which the vendor "
+                        "posts the end of a video. Empty: no callbacks.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "https://airflow.example.com",
+                        "default": None,
+                    },
+                    "callback_grace": {
+                        "description": "Seconds for which the callback of a createTask of unknown outcome is waited "
+                        "for, before ``submit_policy`` decides.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "1800",
+                        "default": str(int(defaults.CALLBACK_GRACE)),
+                    },
                 },
             }
         },

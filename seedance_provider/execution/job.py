@@ -49,6 +49,8 @@ class Job:
     :param max_credits: The most credits that a task may cost; None for no limit.
     :param budget_name: A budget that it counts in; None for none.
     :param budget_credits: That budget's limit.
+    :param use_callback: Whether the vendor posts the end to the callback receiver; None where that is possible.
+    :param on_completion: Name and URI of the asset whose event a callback registers; None without one.
     :param state: What was carried over a deferral.
     """
 
@@ -73,6 +75,8 @@ class Job:
     max_credits: Decimal | None = None
     budget_name: Any = None
     budget_credits: Decimal | None = None
+    use_callback: bool | None = None
+    on_completion: tuple[str, str] | None = None
     state: ResumeState = field(default_factory=ResumeState)
 
     @cached_property
@@ -83,7 +87,7 @@ class Job:
     @cached_property
     def receipts(self) -> Receipts:
         """What is remembered of this task instance."""
-        facts = Facts(self.model, self.seedance_conn_id, self.key)
+        facts = Facts(self.model, self.seedance_conn_id, self.key, on_completion=self.on_completion)
         return Receipts.of(self.context, durable=self.durable, facts=facts)
 
     @cached_property

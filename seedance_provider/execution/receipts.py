@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from seedance_provider import defaults
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -64,6 +66,9 @@ class Receipt:
     :param seedance_task_id: The task, once known.
     :param submitted_at: When it was accepted, epoch seconds.
     :param outcome: How it ended, once known.
+    :param called_at: When the first createTask of unknown outcome was sent whose end the vendor posts to the callback
+        receiver, epoch seconds; None if the receiver is not used.
+    :param former: Tasks of former submissions, the newest last: a callback of theirs is not about this one.
     """
 
     fingerprint: str
@@ -76,6 +81,8 @@ class Receipt:
     seedance_task_id: str | None = None
     submitted_at: float | None = None
     outcome: Outcome | None = None
+    called_at: float | None = None
+    former: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The receipt as JSON values."""
@@ -98,6 +105,7 @@ class Receipt:
         members["stage"] = Stage(members["stage"])
         if members["outcome"] is not None:
             members["outcome"] = Outcome(members["outcome"])
+        members["former"] = tuple(str(task) for task in members.get("former") or ())
         receipt = cls(**members)
         has_task = receipt.stage in (Stage.SUBMITTED, Stage.ENDED, Stage.DELIVERED)
         if has_task != (receipt.seedance_task_id is not None):
@@ -115,6 +123,29 @@ class Receipt:
             told=False,
         )
 
+    def after(self, saved: Receipt | None, failed: str | None = None, *, called_at: float | None) -> Self:
+        """The receipt of a submission that follows another.
+
+        :param saved: What is remembered of the former one, if anything.
+        :param failed: The task of the former one, if it has failed.
+        :param called_at: When its first createTask is sent, if the callback receiver is used.
+        """
+        former = dict.fromkeys(saved.former if saved else ())
+        former |= dict.fromkeys(task for task in (saved and saved.seedance_task_id, failed) if task)
+        if saved is not None and saved.unknown and saved.called_at is not None:
+            called_at = called_at and saved.called_at  # the task of an unknown outcome is wanted all the same
+        return replace(self, called_at=called_at, former=tuple(former)[-defaults.FORMER_TASKS :])
+
+    def found(self, seedance_task_id: str, submitted_at: float, outcome: Outcome | None) -> Self:
+        """The receipt of a createTask of unknown outcome, with the task that a callback names.
+
+        :param seedance_task_id: The task.
+        :param submitted_at: When it was accepted, epoch seconds.
+        :param outcome: How it ended, if it has.
+        """
+        receipt = self.submitted(seedance_task_id, submitted_at)
+        return receipt if outcome is None else replace(receipt, stage=Stage.ENDED, outcome=outcome)
+
     def written_by(self, stamp: Stamp) -> Self:
         """The receipt, taken over by a later try."""
         return replace(self, **stamp._asdict())
@@ -131,6 +162,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seedance_task_id": (str, type(None)),
     "submitted_at": (int, float, type(None)),
     "outcome": (str, type(None)),
+    "called_at": (int, float, type(None)),
+    "former": (list, tuple, type(None)),
 }
 
 

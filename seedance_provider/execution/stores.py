@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 STATE_KEY = "seedance_receipt"
+FOUND_KEY = "seedance_found"
+"""Beside it, what a callback has told of a createTask of unknown outcome: the task itself alone writes its receipt."""
 _REREAD_SECONDS = (0.05, 0.2, 0.5)
 """Pauses before a file is read again that holds no JSON: on a disk, one that is being written can be seen."""
 
@@ -87,6 +89,7 @@ class Facts:
     :param reason: Why it failed or was refused.
     :param paths: Where its outputs were stored.
     :param intended_at: When the first createTask that may have started it was about to be sent, epoch seconds.
+    :param on_completion: Name and URI of the asset whose event a callback registers; None without one.
     """
 
     model: str = ""
@@ -98,6 +101,7 @@ class Facts:
     reason: str | None = None
     paths: list[str] = field(default_factory=list)
     intended_at: float | None = None
+    on_completion: tuple[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The facts as JSON values."""
@@ -126,6 +130,9 @@ class Facts:
             facts.paths = [str(path) for path in paths]
         if isinstance(intended_at, (int, float)):
             facts.intended_at = float(intended_at)
+        match payload.get("on_completion"):
+            case [str(name), str(uri)]:
+                facts.on_completion = name, uri
         return facts
 
 
@@ -154,6 +161,25 @@ class Store(Protocol):
         """Store JSON values; those of an open receipt must not expire."""
 
 
+def is_open_to_callbacks(payload: Any) -> bool:
+    """Whether the entry of a receipt is that of a createTask without an answer, whose end the vendor posts to us."""
+    return (
+        isinstance(payload, Mapping)
+        and payload.get("stage") == Stage.INTENT
+        and isinstance(payload.get("called_at"), (int, float))
+    )
+
+
+def answered(payload: Any, found: Any) -> Any:
+    """What rules: the answer that a callback brought, if it is to this very createTask, or one of the same video.
+
+    :param payload: The entry of a receipt that is open to callbacks.
+    :param found: What a callback left beside it, if anything.
+    """
+    is_answer = isinstance(found, Mapping) and found.get("called_at") == payload["called_at"]
+    return found if is_answer else payload
+
+
 class TaskStateStore:
     """Airflow's task state store: one entry per dag run, task and map index, whatever the try.
 
@@ -167,13 +193,15 @@ class TaskStateStore:
 
     def read(self) -> Any:
         """The stored JSON values; None if there are none."""
-        return self._store.get(STATE_KEY)
+        payload = self._store.get(STATE_KEY)
+        return answered(payload, self._store.get(FOUND_KEY)) if is_open_to_callbacks(payload) else payload
 
     def begin(self) -> None:
         """Begin a submission; it will take the former one's place."""
 
     def write(self, payload: dict[str, Any], *, is_open: bool) -> None:
         """Store JSON values."""
+        payload = payload | {"written_at": time.time()}
         if is_open and NEVER_EXPIRE is not None:
             self._store.set(STATE_KEY, payload, retention=NEVER_EXPIRE)
         else:
@@ -234,6 +262,17 @@ class LedgerStore:
         stage = stage or str(payload["stage"])
         name = EntryName(self._number, written_ms, stage, self._submission, new_writer())
         entry = {"owner": self._owner._asdict()} | payload | {"written_at": written_ms / 1000}
+        self.folder.write(str(name), json.dumps(entry, default=str).encode())
+
+    def answer(self, payload: dict[str, Any]) -> None:
+        """Write what the entry that was read turned out to be.
+
+        It takes that entry's number, so that whatever a task writes, or has written meanwhile, rules over it.
+        """
+        assert self.standing is not None  # noqa: S101 - without an entry there is nothing to answer
+        written_ms = max(now_ms(), self.standing.written_ms + 1)
+        name = self.standing._replace(written_ms=written_ms, stage=str(payload["stage"]), writer=new_writer())
+        entry = payload | {"written_at": written_ms / 1000}
         self.folder.write(str(name), json.dumps(entry, default=str).encode())
 
     def is_contested(self) -> bool:

@@ -19,7 +19,7 @@ from seedance_provider.exceptions import (
     SeedanceError,
     SeedanceSubmitUncertainError,
 )
-from seedance_provider.execution import keys, slots, spending
+from seedance_provider.execution import callbacks, keys, slots, spending
 from seedance_provider.execution.receipts import Decision, Receipt, Ruling, Stage, decide, decide_shared
 
 if TYPE_CHECKING:
@@ -66,14 +66,17 @@ def obtain(job: Job, *, failed: str | None = None) -> Submission:
             assert found is not None  # noqa: S101 - nothing else can be waited for
             keys.wait_for_outcome(job, found)
             continue
+        if ruling.decision is Decision.UNCERTAIN and callbacks.wait_for_callback(job, found):
+            continue
         if ruling.decision is Decision.CONTINUE:
             assert found is not None  # noqa: S101 - nothing else can be continued with
             return _continue(job, found.receipt, ruling.reason)
-        if ruling.decision is Decision.UNCERTAIN and job.hook.effective_submit_policy is SubmitPolicy.SAFE:
+        is_safe = job.hook.effective_submit_policy is SubmitPolicy.SAFE
+        if ruling.decision is Decision.UNCERTAIN and (is_safe or job.state.review):
             _note_told(job, found and found.receipt, ruling.unknown)
+            safe = "; submit_policy='safe' does not send it again" if is_safe else ""
             raise SeedanceSubmitUncertainError(
-                f"{ruling.reason}, so a video may have been charged; submit_policy='safe' does not send it again. "
-                f"{job.receipts.manual_review}"
+                f"{ruling.reason}, so a video may have been charged{safe}. {job.receipts.manual_review}"
             )
         if ruling.decision is Decision.UNCERTAIN and ruling.unknown < defaults.MAX_UNKNOWN_OUTCOMES:
             job.log.warning(
@@ -82,7 +85,7 @@ def obtain(job: Job, *, failed: str | None = None) -> Submission:
         elif ruling.reason and ruling.decision is Decision.SUBMIT:
             job.log.warning("%s", ruling.reason)
         try:
-            return _submit(job, ruling.unknown)
+            return _submit(job, ruling.unknown, saved=found and found.receipt, failed=failed)
         except _UndecidedError:
             continue
 
@@ -95,7 +98,12 @@ def resubmit(job: Job, failed: str) -> Submission:
     :raises SeedanceError: any row of the error table.
     :raises TaskDeferred: to wait for a slot, or for the outcome of another task's createTask.
     """
-    return _submit(job) if job.key is None else obtain(job, failed=failed)
+    if job.key is not None:
+        return obtain(job, failed=failed)
+    try:
+        return _submit(job, saved=job.wanted, failed=failed)
+    except _UndecidedError:
+        return obtain(job, failed=failed)
 
 
 def _rule(job: Job, found: Found | None, failed: str | None) -> Ruling:
@@ -143,17 +151,25 @@ class _UndecidedError(Exception):
     """Others may have submitted by the same idempotency key meanwhile: decide again."""
 
 
-def _submit(job: Job, unknown: int = 0) -> Submission:
+def _submit(job: Job, unknown: int = 0, *, saved: Receipt | None = None, failed: str | None = None) -> Submission:
     """Send createTask, with its receipt before and its id after; wait for a slot if there is none."""
     job.check()
     base_url = job.hook.settings.base_url
+    receiver_url = callbacks.receiver_url(job)
+    job.wanted = job.wanted.after(saved, failed, called_at=time.time() if receiver_url else None)
     while True:
         inputs = _with_public_media(job) if job.upload_media else job.inputs
         memory = _Memory(job, unknown)
         try:
             spending.reserve(job, job.receipts.begin())
             seedance_task_id = job.hook.create_task(
-                job.model, inputs, callback_url=job.callback_url, unknown=unknown, remember=memory.remember
+                job.model,
+                inputs,
+                callback_url=receiver_url or job.callback_url,
+                # What the vendor accepted it will call back about: that is waited for before anything is sent again.
+                submit_policy=SubmitPolicy.SAFE if receiver_url else None,
+                unknown=unknown,
+                remember=memory.remember,
             )
         except _UndecidedError:
             keys.withdraw(job)
@@ -172,6 +188,10 @@ def _submit(job: Job, unknown: int = 0) -> Submission:
         except SeedanceError as error:
             memory.end(error)
             job.state = replace(job.state, unknown=memory.unknown)
+            if receiver_url and memory.is_unknown:
+                job.log.warning("%s", callbacks.lost_answer(error))
+                job.state = replace(job.state, review=error.status_code is not None and error.status_code < 300)
+                raise _UndecidedError from error
             raise outcome(job, error) from error
         break
     # In this order: a line of log is the quickest memory, the receipt the one that a retry reads.
@@ -230,13 +250,19 @@ class _Memory:
         self._job.receipts.save(receipt)
         if not self._is_asked:
             self._is_asked = True
-            if self._job.key is not None and keys.is_contested(self._job):
+            may_be_decided = self._job.key is not None or (self._before and self._job.wanted.called_at is not None)
+            if may_be_decided and keys.is_contested(self._job):
                 raise _UndecidedError
         self.unknown = unknown
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether a createTask was sent whose outcome is unknown."""
+        return self.unknown > self._before
+
     def end(self, error: SeedanceError) -> None:
         """Give back what was reserved for a createTask that was not charged for certain, and note why."""
-        if self.unknown > self._before:
+        if self.is_unknown:
             return
         spending.settle(self._job, Decimal(0))
         is_final = not isinstance(error, SeedanceConcurrencyLimitError)  # of these there may be hundreds

@@ -132,6 +132,7 @@ class SeedanceHook(BaseHook):
         inputs: Mapping[str, Any],
         *,
         callback_url: str | None = None,
+        submit_policy: SubmitPolicy | None = None,
         unknown: int = 0,
         remember: Callable[[int], None] = lambda unknown: None,
     ) -> str:
@@ -140,6 +141,7 @@ class SeedanceHook(BaseHook):
         :param model: The model id, such as ``seedance-20``.
         :param inputs: The model's inputs, such as ``{"prompt": "A sunset", "duration": 5}``.
         :param callback_url: Where the vendor posts the outcome. Default: nowhere.
+        :param submit_policy: Whether a createTask of unknown outcome is sent again. Default: the hook's.
         :param unknown: How many createTasks of unknown outcome were sent for this video before. Default 0.
         :param remember: Told of each createTask before it is sent; see :func:`~seedance_provider.api.flows.submit`.
         :return: The taskId.
@@ -152,7 +154,7 @@ class SeedanceHook(BaseHook):
                 calls.create_task(
                     model, validation.normalise(inputs) if isinstance(inputs, Mapping) else inputs, callback_url
                 ),
-                self.effective_submit_policy,
+                submit_policy or self.effective_submit_policy,
                 self.log,
                 jitter=random.random,
                 unknown=unknown,

@@ -64,6 +64,7 @@ class _SubmittingOperator(BaseOperator):
         max_credits: float | Decimal | None = None,
         budget: str | None = None,
         budget_credits: float | Decimal | None = None,
+        use_callback: bool | None = None,
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -82,7 +83,13 @@ class _SubmittingOperator(BaseOperator):
         self.max_credits = positive_credits(max_credits, "max_credits")
         self.budget = budget
         self.budget_credits = positive_credits(budget_credits, "budget_credits")
+        self.use_callback = use_callback
         self.deferrable = deferrable
+        if use_callback and callback_url is not None:
+            raise SeedanceConfigurationError(
+                f"use_callback=True and callback_url={callback_url!r}: the vendor posts to one URL only: give one of "
+                "them"
+            )
         if (budget is None) != (budget_credits is None):
             raise SeedanceConfigurationError(
                 f"budget={budget!r} and budget_credits={budget_credits!r}: both must be given, or neither"
@@ -130,6 +137,7 @@ class _SubmittingOperator(BaseOperator):
             deferrable=self.deferrable,
             follows=follows,
             pushes=bool(self.do_xcom_push),
+            use_callback=self.use_callback,
             state=state or ResumeState(),
         )
 
@@ -203,6 +211,9 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
     :param budget: Names a budget that all who name it share. Needs a ledger and ``budget_credits``. Default: none.
         (templated)
     :param budget_credits: The most credits that the tasks of ``budget`` may cost together.
+    :param use_callback: Let the vendor post the end to Airflow's API server, so that the video of a createTask whose
+        answer was lost is found. Needs ``[seedance] callback_base_url``, a ledger or Airflow 3.3, and no
+        ``callback_url``. Default: where all of that is there. True: fail without. False: never.
     :param deferrable: Wait for a slot in the triggerer. Default True. False: on the worker.
     """
 

@@ -1,4 +1,6 @@
-"""The trigger that waits for another task's createTask of the same idempotency key. It sends nothing."""
+"""The triggers that wait for what others find out: another task of the same idempotency key, or a callback. They send
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,10 @@ def is_decided(folder: Folder, waited_for: str) -> bool:
 
 
 class SeedanceLedgerTrigger(SeedanceTrigger):
-    """Fires once, when another task's createTask has an outcome, or its outcome counts as unknown.
+    """Fires once, when a createTask without an answer has an outcome, or its outcome counts as unknown.
 
-    :param folder: The URL of the key's folder in the ledger.
-    :param waited_for: The name of the entry that the other task wrote before its createTask.
+    :param folder: The URL of the receipt's folder in the ledger.
+    :param waited_for: The name of the entry that was written before the createTask.
     :param deadline: When its outcome counts as unknown, epoch seconds.
     :param state: What the operator wants back in the event, as JSON values.
     :param deferred_at: When the task was deferred, epoch seconds. Default: when the trigger is made.
@@ -82,5 +84,32 @@ class SeedanceLedgerTrigger(SeedanceTrigger):
                 self.log.warning("%s. Listing it again in %.0f s", error, pause)
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, defaults.LEDGER_POLL_INTERVAL_MAX)
+        await self.settle()
+        yield SeedanceTriggerEvent(TaskEvent("slot", state=ResumeState.from_json(self.state)))
+
+
+class SeedancePauseTrigger(SeedanceTrigger):
+    """Fires once, when it is time to look again at what only a worker can see.
+
+    :param until: That time, epoch seconds.
+    :param state: What the operator wants back in the event, as JSON values.
+    :param deferred_at: When the task was deferred, epoch seconds. Default: when the trigger is made.
+    """
+
+    def __init__(self, until: float, state: dict[str, Any] | None = None, deferred_at: float | None = None) -> None:
+        super().__init__(time.time() if deferred_at is None else deferred_at)
+        self.until = until
+        self.state = state or {}
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments; no secret is among them."""
+        return (
+            "seedance_provider.triggers.ledger.SeedancePauseTrigger",
+            {"until": self.until, "state": self.state, "deferred_at": self.deferred_at},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then fire one :class:`~seedance_provider.events.TaskEvent` of status ``slot``: decide again."""
+        await asyncio.sleep(max(self.until - time.time(), 0))
         await self.settle()
         yield SeedanceTriggerEvent(TaskEvent("slot", state=ResumeState.from_json(self.state)))
