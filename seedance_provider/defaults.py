@@ -161,8 +161,6 @@ MAX_CALLBACK_BODY = 64 * 1024
 CALLBACK_SECONDS = 8.0
 """For how long a callback may be on its way through the receiver: its sender waits meanwhile, for a time that is not
 documented."""
-CALLBACK_CLOCK_SKEW = 300.0
-"""How much earlier than its createTask a task may have begun by the vendor's clock."""
 CALLBACK_KEYS = 256
 """Connections whose keys the receiver holds, to tell a signed path from another without a lookup."""
 CALLBACK_KEY_SECONDS = 30.0

@@ -81,7 +81,7 @@ def wait_for_callback(job: Job, found: Found | None) -> bool:
     :return: Whether to look again: the task must not defer, and the time is not over.
     :raises TaskDeferred: to wait without a worker.
     """
-    if found is None or found.receipt.stage is not Stage.INTENT or found.receipt.called_at is None:
+    if found is None or found.receipt.stage is not Stage.INTENT or not found.receipt.called_back:
         return False
     seconds = callback_grace() - found.age
     if seconds <= 0 or found.receipt.told or job.use_callback is False:

@@ -15,7 +15,7 @@ from seedance_provider.api import catalog
 from seedance_provider.api.flows import CHECK_MANUALLY, check_manually
 from seedance_provider.config import command, ledger_path
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceSubmitUncertainError
-from seedance_provider.execution.receipts import Receipt, Stage
+from seedance_provider.execution.receipts import Outcome, Receipt, Stage
 from seedance_provider.execution.stores import Facts, LedgerStore, Owner, Store, TaskStateStore, key_path
 from seedance_provider.hooks.ledger_files import Folder, new_submission
 
@@ -198,9 +198,11 @@ class Receipts:
             return Adoption(found.receipt, refusal)
         created_at = time.time() if record.create_time is None else record.create_time / 1000
         receipt = found.receipt.submitted(record.seedance_task_id, created_at)
+        if record.status.is_terminal:
+            receipt = replace(receipt, stage=Stage.ENDED, outcome=Outcome(record.status))
         assert self._store is not None  # noqa: S101 - something was found in it
         owner = {} if found.owner is None else {"owner": found.owner}
-        self._store.write(self._payload(receipt) | owner, is_open=True)
+        self._store.answer(self._payload(receipt) | owner)
         return Adoption(receipt)
 
     def withdraw(self, receipt: Receipt) -> None:
@@ -260,6 +262,8 @@ def _why_not(receipt: Receipt, facts: Facts, record: TaskRecord) -> str:
         return ""
     if receipt.seedance_task_id is not None:
         return f"its task is {receipt.seedance_task_id} (receipt {receipt.outcome or receipt.stage})"
+    if task in receipt.former:
+        return f"task {task} is of a former submission"
     if receipt.stage is not Stage.INTENT:
         return f"its createTask was {receipt.stage}, so it has no task"
     wanted, made = catalog.lookup(facts.model), catalog.lookup(record.model)

@@ -66,8 +66,7 @@ class Receipt:
     :param seedance_task_id: The task, once known.
     :param submitted_at: When it was accepted, epoch seconds.
     :param outcome: How it ended, once known.
-    :param called_at: When the first createTask of unknown outcome was sent whose end the vendor posts to the callback
-        receiver, epoch seconds; None if the receiver is not used.
+    :param called_back: Whether the vendor posts the end to the callback receiver.
     :param former: Tasks of former submissions, the newest last: a callback of theirs is not about this one.
     """
 
@@ -81,7 +80,7 @@ class Receipt:
     seedance_task_id: str | None = None
     submitted_at: float | None = None
     outcome: Outcome | None = None
-    called_at: float | None = None
+    called_back: bool = False
     former: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +104,7 @@ class Receipt:
         members["stage"] = Stage(members["stage"])
         if members["outcome"] is not None:
             members["outcome"] = Outcome(members["outcome"])
+        members["called_back"] = bool(members.get("called_back"))
         members["former"] = tuple(str(task) for task in members.get("former") or ())
         receipt = cls(**members)
         has_task = receipt.stage in (Stage.SUBMITTED, Stage.ENDED, Stage.DELIVERED)
@@ -123,28 +123,16 @@ class Receipt:
             told=False,
         )
 
-    def after(self, saved: Receipt | None, failed: str | None = None, *, called_at: float | None) -> Self:
+    def after(self, saved: Receipt | None, failed: str | None, *, called_back: bool) -> Self:
         """The receipt of a submission that follows another.
 
         :param saved: What is remembered of the former one, if anything.
         :param failed: The task of the former one, if it has failed.
-        :param called_at: When its first createTask is sent, if the callback receiver is used.
+        :param called_back: Whether the vendor posts its end to the callback receiver.
         """
         former = dict.fromkeys(saved.former if saved else ())
         former |= dict.fromkeys(task for task in (saved and saved.seedance_task_id, failed) if task)
-        if saved is not None and saved.unknown and saved.called_at is not None:
-            called_at = called_at and saved.called_at  # the task of an unknown outcome is wanted all the same
-        return replace(self, called_at=called_at, former=tuple(former)[-defaults.FORMER_TASKS :])
-
-    def found(self, seedance_task_id: str, submitted_at: float, outcome: Outcome | None) -> Self:
-        """The receipt of a createTask of unknown outcome, with the task that a callback names.
-
-        :param seedance_task_id: The task.
-        :param submitted_at: When it was accepted, epoch seconds.
-        :param outcome: How it ended, if it has.
-        """
-        receipt = self.submitted(seedance_task_id, submitted_at)
-        return receipt if outcome is None else replace(receipt, stage=Stage.ENDED, outcome=outcome)
+        return replace(self, called_back=called_back, former=tuple(former)[-defaults.FORMER_TASKS :])
 
     def written_by(self, stamp: Stamp) -> Self:
         """The receipt, taken over by a later try."""
@@ -162,7 +150,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seedance_task_id": (str, type(None)),
     "submitted_at": (int, float, type(None)),
     "outcome": (str, type(None)),
-    "called_at": (int, float, type(None)),
+    "called_back": (bool, type(None)),
     "former": (list, tuple, type(None)),
 }
 

@@ -160,24 +160,8 @@ class Store(Protocol):
     def write(self, payload: dict[str, Any], *, is_open: bool) -> None:
         """Store JSON values; those of an open receipt must not expire."""
 
-
-def is_open_to_callbacks(payload: Any) -> bool:
-    """Whether the entry of a receipt is that of a createTask without an answer, whose end the vendor posts to us."""
-    return (
-        isinstance(payload, Mapping)
-        and payload.get("stage") == Stage.INTENT
-        and isinstance(payload.get("called_at"), (int, float))
-    )
-
-
-def answered(payload: Any, found: Any) -> Any:
-    """What rules: the answer that a callback brought, if it is to this very createTask, or one of the same video.
-
-    :param payload: The entry of a receipt that is open to callbacks.
-    :param found: What a callback left beside it, if anything.
-    """
-    is_answer = isinstance(found, Mapping) and found.get("called_at") == payload["called_at"]
-    return found if is_answer else payload
+    def answer(self, payload: dict[str, Any]) -> None:
+        """Store what became of the receipt that was read, as somebody else found out; what its task writes rules."""
 
 
 class TaskStateStore:
@@ -194,7 +178,12 @@ class TaskStateStore:
     def read(self) -> Any:
         """The stored JSON values; None if there are none."""
         payload = self._store.get(STATE_KEY)
-        return answered(payload, self._store.get(FOUND_KEY)) if is_open_to_callbacks(payload) else payload
+        if not isinstance(payload, Mapping) or payload.get("stage") != Stage.INTENT or not payload.get("called_back"):
+            return payload
+        found = self._store.get(FOUND_KEY)
+        # An answer to another createTask, of a former video, is none to this one.
+        is_answer = isinstance(found, Mapping) and found.get("intended_at") == payload.get("intended_at")
+        return found if is_answer else payload
 
     def begin(self) -> None:
         """Begin a submission; it will take the former one's place."""
@@ -206,6 +195,10 @@ class TaskStateStore:
             self._store.set(STATE_KEY, payload, retention=NEVER_EXPIRE)
         else:
             self._store.set(STATE_KEY, payload)
+
+    def answer(self, payload: dict[str, Any]) -> None:
+        """Store beside a receipt what became of it: the task itself may be writing it at this moment."""
+        self._store.set(FOUND_KEY, payload)
 
 
 class LedgerStore:
@@ -272,7 +265,7 @@ class LedgerStore:
         assert self.standing is not None  # noqa: S101 - without an entry there is nothing to answer
         written_ms = max(now_ms(), self.standing.written_ms + 1)
         name = self.standing._replace(written_ms=written_ms, stage=str(payload["stage"]), writer=new_writer())
-        entry = payload | {"written_at": written_ms / 1000}
+        entry = {"owner": self._owner._asdict()} | payload | {"written_at": written_ms / 1000}
         self.folder.write(str(name), json.dumps(entry, default=str).encode())
 
     def is_contested(self) -> bool:

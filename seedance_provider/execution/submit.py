@@ -156,7 +156,7 @@ def _submit(job: Job, unknown: int = 0, *, saved: Receipt | None = None, failed:
     job.check()
     base_url = job.hook.settings.base_url
     receiver_url = callbacks.receiver_url(job)
-    job.wanted = job.wanted.after(saved, failed, called_at=time.time() if receiver_url else None)
+    job.wanted = job.wanted.after(saved, failed, called_back=receiver_url is not None)
     while True:
         inputs = _with_public_media(job) if job.upload_media else job.inputs
         memory = _Memory(job, unknown)
@@ -250,7 +250,7 @@ class _Memory:
         self._job.receipts.save(receipt)
         if not self._is_asked:
             self._is_asked = True
-            may_be_decided = self._job.key is not None or (self._before and self._job.wanted.called_at is not None)
+            may_be_decided = self._job.key is not None or (self._before and self._job.wanted.called_back)
             if may_be_decided and keys.is_contested(self._job):
                 raise _UndecidedError
         self.unknown = unknown
