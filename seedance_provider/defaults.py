@@ -168,6 +168,9 @@ CALLBACK_KEY_SECONDS = 30.0
 CALLBACK_LOOKUPS = 2.0
 """Connections looked up per second, and ten times as many at once: whoever names made-up ones must not keep the
 database busy."""
+CALLBACKS_PER_SECOND = 10.0
+"""Signed callbacks taken per second, and ten times as many at once: each may cost a request to the vendor. An account
+runs 50 videos at most, each for more than half a minute."""
 CALLBACKS_AT_ONCE = 8
 """Callbacks handled at the same time, each in a thread of its own."""
 CALLBACKS_WAITING = 64

@@ -1,0 +1,75 @@
+"""Asset events that the API server registers: once for each video, however often its callback comes."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from airflow.assets.manager import asset_manager
+from airflow.models.asset import AssetEvent, AssetModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
+from sqlalchemy import select, update
+
+if TYPE_CHECKING:
+    from seedance_provider.api.records import TaskRecord
+    from seedance_provider.execution.stores import Owner
+
+log = logging.getLogger(__name__)
+
+_TAKES_CALLBACKS = "callback_sink" in inspect.signature(asset_manager.register_asset_change).parameters
+"""Airflow 3.3 and later tell listeners of committed events only."""
+
+
+def register(owner: Owner, asset: tuple[str, str], record: TaskRecord) -> None:
+    """Register the event of a finished video, unless that was done.
+
+    :param owner: The task instance that wanted it.
+    :param asset: Name and URI of the asset.
+    :param record: The video's record.
+    """
+    tell: list[Callable[[], None]] = []
+    with create_session() as session:
+        this = (
+            TaskInstance.dag_id == owner.dag_id,
+            TaskInstance.run_id == owner.run_id,
+            TaskInstance.task_id == owner.task_id,
+            TaskInstance.map_index == owner.map_index,
+        )
+        # An update that changes nothing locks the row in every database, SQLite too: others wait here for our commit.
+        unchanged = update(TaskInstance).where(*this).values(updated_at=TaskInstance.updated_at)
+        session.execute(unchanged, execution_options={"synchronize_session": False})
+        ti = session.scalar(select(TaskInstance).where(*this))
+        if ti is None:
+            log.warning("No event for task %s: its task instance is deleted", record.seedance_task_id)
+            return
+        model = session.scalar(select(AssetModel).where(AssetModel.name == asset[0], AssetModel.uri == asset[1]))
+        if model is None:  # no DAG names it; the event can be seen all the same
+            model = AssetModel(name=asset[0], uri=asset[1])
+            session.add(model)
+            session.flush()
+        former = session.scalars(
+            select(AssetEvent).where(
+                AssetEvent.asset_id == model.id,
+                AssetEvent.source_dag_id == owner.dag_id,
+                AssetEvent.source_run_id == owner.run_id,
+                AssetEvent.source_task_id == owner.task_id,
+                AssetEvent.source_map_index == owner.map_index,
+            )
+        )
+        if any((event.extra or {}).get("seedance_task_id") == record.seedance_task_id for event in former):
+            return
+        options: dict[str, Any] = {"callback_sink": tell} if _TAKES_CALLBACKS else {}
+        asset_manager.register_asset_change(
+            task_instance=ti, asset=model, extra=extra_of(record), session=session, **options
+        )
+    for each in tell:
+        each()
+    log.info("Task %s is done: registered an event of %r", record.seedance_task_id, asset[0])
+
+
+def extra_of(record: TaskRecord) -> dict[str, Any]:
+    """What the event of a video says of it."""
+    return {"seedance_task_id": record.seedance_task_id}
