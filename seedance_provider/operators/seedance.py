@@ -17,7 +17,7 @@ from seedance_provider.links.seedance import SeedanceVideoLink
 
 if TYPE_CHECKING:
     import jinja2
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Asset, Context
 
     from seedance_provider.api.records import TaskRecord
     from seedance_provider.events import ResumeState
@@ -211,6 +211,9 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
     :param budget: Names a budget that all who name it share. Needs a ledger and ``budget_credits``. Default: none.
         (templated)
     :param budget_credits: The most credits that the tasks of ``budget`` may cost together.
+    :param on_completion: An asset whose event is registered when the video is done, with no task waiting and no poll:
+        for DAGs that are scheduled on it. Needs what ``use_callback=True`` needs. There is no event of a video that
+        fails, or whose callback does not arrive. Default: none.
     :param use_callback: Let the vendor post the end to Airflow's API server, so that the video of a createTask whose
         answer was lost is found. Needs ``[seedance] callback_base_url``, a ledger or Airflow 3.3, and no
         ``callback_url``. Default: where all of that is there. True: fail without. False: never.
@@ -218,6 +221,26 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
     """
 
     ui_color = "#d6cdf5"
+
+    def __init__(self, *, on_completion: Asset | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.on_completion = on_completion
+        if on_completion is None:
+            return
+        if not isinstance(getattr(on_completion, "uri", None), str) or not hasattr(on_completion, "name"):
+            raise SeedanceConfigurationError(f"on_completion={on_completion!r:.200}: it must be an Asset")
+        for argument in ("callback_url", "idempotency_key"):
+            if getattr(self, argument) is not None:
+                raise SeedanceConfigurationError(
+                    f"on_completion and {argument} are both given: the callback of a video is for one task only. Leave "
+                    f"one of them out, or wait with SeedanceTaskSensor(outlets=[...])"
+                )
+
+    def _job(self, context: Context, state: ResumeState | None = None, *, follows: bool = False) -> Job:
+        job = super()._job(context, state, follows=follows)
+        if self.on_completion is not None:
+            job.on_completion = self.on_completion.name, self.on_completion.uri
+        return job
 
     def execute(self, context: Context) -> str:
         """Submit the task.
