@@ -86,6 +86,7 @@ class Receipt:
     def to_json(self) -> dict[str, Any]:
         """The receipt as JSON values."""
         members = asdict(self) | {"stage": self.stage.value, "outcome": self.outcome and self.outcome.value}
+        members["former"] = list(self.former)
         return {"schema": SCHEMA, **members}
 
     @classmethod

@@ -108,6 +108,7 @@ class Facts:
         members = asdict(self)
         members["estimate"] = self.estimate and [str(member) for member in self.estimate]
         members["credits"] = None if self.credits is None else str(self.credits)
+        members["on_completion"] = self.on_completion and list(self.on_completion)
         return members
 
     @classmethod
@@ -178,11 +179,11 @@ class TaskStateStore:
     def read(self) -> Any:
         """The stored JSON values; None if there are none."""
         payload = self._store.get(STATE_KEY)
-        if not isinstance(payload, Mapping) or payload.get("stage") != Stage.INTENT or not payload.get("called_back"):
+        if not isinstance(payload, Mapping) or payload.get("stage") != Stage.INTENT:
             return payload
         found = self._store.get(FOUND_KEY)
-        # An answer to another createTask, of a former video, is none to this one.
-        is_answer = isinstance(found, Mapping) and found.get("intended_at") == payload.get("intended_at")
+        # What is known of a former video's createTask is no answer to this one.
+        is_answer = isinstance(found, Mapping) and found.get("intended_at") == payload.get("intended_at") is not None
         return found if is_answer else payload
 
     def begin(self) -> None:

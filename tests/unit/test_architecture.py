@@ -22,6 +22,7 @@ IMPORTED_LATE = {
     ("hooks.seedance", "wtforms.validators"),
     ("api.validation", "difflib"),  # parse cost: needed for a refused name only
     ("api.validation", "urllib.parse"),  # parse cost: few DAG files write a URL out
+    ("plugins", "seedance_provider.plugins.callbacks"),  # every process of Airflow imports the room itself
     ("testing", "seedance_provider.testing.emulator.thread"),  # aiohttp, only where an emulator is started
     ("testing.pytest_plugin", "seedance_provider.testing.emulator.thread"),
 }

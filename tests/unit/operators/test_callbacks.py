@@ -1,0 +1,98 @@
+"""Callbacks, the whole way: createTask loses its answer, the vendor posts, the receiver asks, the task goes on."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("fastapi")  # Airflow 2.11 has no receiver
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+
+if not AIRFLOW_V_3_1_PLUS:
+    pytest.skip("Airflow 3.1 and later have the receiver", allow_module_level=True)
+
+from seedance_provider import defaults
+from seedance_provider.exceptions import SeedanceSubmitUncertainError
+from seedance_provider.execution.memory import Receipts
+from seedance_provider.hooks.seedance import SeedanceHook
+from seedance_provider.plugins.callbacks import Receiver
+from tests.support.airflow import hurry
+from tests.support.crashes import CrashError, crash
+from tests.support.receiver import serving
+from tests.support.tries import Instance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from seedance_provider.testing import Emulator
+
+LOST = "a fox [[createTask:reset:accept=true]] [[waiting:0]] [[generating:{seconds}]]"
+
+
+def inputs(prompt: str) -> dict[str, Any]:
+    return {"prompt": prompt, "duration": 5, "outputResolution": "720p"}
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+    monkeypatch.setattr(defaults, "RESUME_SECONDS", 0.0)
+    monkeypatch.setattr(defaults, "LEDGER_POLL_INTERVAL", 0.1)
+
+
+@pytest.fixture(params=["ledger"])
+def api_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seedance_emulator: Emulator) -> Iterator[str]:
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", f"file://{tmp_path}/ledger")
+    with serving(Receiver()) as url:
+        monkeypatch.setenv("AIRFLOW__SEEDANCE__CALLBACK_BASE_URL", url)
+        monkeypatch.setenv("AIRFLOW__SEEDANCE__CALLBACK_GRACE", "20")
+        yield url
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("policy", ["vendor", "safe"])
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_the_same_try_finds_the_video_whose_answer_was_lost(
+    api_server: str, seedance_emulator: Emulator, policy: str, deferrable: bool
+) -> None:
+    instance = Instance(retries=0, submit_policy=policy, deferrable=deferrable, inputs=inputs(LOST.format(seconds=1)))
+    (url,) = instance.run()
+    assert url.startswith("http")
+    assert seedance_emulator.bill()["tasks_created"] == 1
+    assert len(seedance_emulator.requests("createTask")) == 1
+
+
+@pytest.mark.parametrize("policy", ["vendor", "safe"])
+def test_a_retry_after_a_crash_finds_the_video(
+    api_server: str, seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    crash(monkeypatch, SeedanceHook, "create_task", "after")
+    instance = Instance(retries=1, submit_policy=policy, inputs=inputs("a fox [[waiting:0]] [[generating:1]]"))
+    with pytest.raises(CrashError):
+        instance.run()
+    wait_for(lambda: [delivery["status"] for delivery in seedance_emulator.deliveries()] == [200])
+    (url,) = instance.run()
+    assert url.startswith("http")
+    assert seedance_emulator.bill()["tasks_created"] == 1
+
+
+def test_safe_fails_for_review_where_no_callback_comes(
+    api_server: str, seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__CALLBACK_GRACE", "0.5")
+    crash(monkeypatch, Receipts, "save", "after")
+    instance = Instance(retries=1, submit_policy="safe")
+    with pytest.raises(CrashError):
+        instance.run()
+    with pytest.raises(SeedanceSubmitUncertainError):
+        instance.run()
+    assert seedance_emulator.bill()["tasks_created"] == 0
