@@ -16,7 +16,7 @@ from seedance_provider.config import ledger_path
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError
 from seedance_provider.execution.budgets import Budget, read_reservation
 from seedance_provider.execution.memory import Receipts
-from seedance_provider.execution.receipts import Receipt, Stage
+from seedance_provider.execution.receipts import Outcome, Receipt, Stage
 from seedance_provider.execution.stores import Facts, LedgerStore, Owner, key_path
 from seedance_provider.hooks.ledger_files import (
     FORGOTTEN,
@@ -308,7 +308,7 @@ class SeedanceLedger:
     @staticmethod
     def _videos(receipts: Iterable[LedgerReceipt]) -> list[LedgerReceipt]:
         """Each video once, whoever shares it, as far as it has come."""
-        stages = ("refused", "intent", "submitted", "fail", "success", "delivered")
+        stages = ("refused", "intent", "submitted", "success", "delivered", "fail")
         videos: dict[str, LedgerReceipt] = {}
         for receipt in receipts:
             known = videos.get(receipt._submission)
@@ -362,7 +362,9 @@ def _told(content: bytes, entry: EntryName, first_ms: int) -> LedgerReceipt | No
     except (ValueError, TypeError, KeyError):
         return None
     facts = Facts.from_json(payload)
-    status = str(receipt.outcome if receipt.stage is Stage.ENDED and receipt.outcome else receipt.stage)
+    # A Create task delivers an id: how its video ended is known later, by the sensor.
+    is_told = receipt.stage is Stage.ENDED or receipt.outcome is Outcome.FAIL
+    status = str(receipt.outcome if is_told and receipt.outcome else receipt.stage)
     return LedgerReceipt(
         **owner._asdict(),
         try_number=receipt.try_number,

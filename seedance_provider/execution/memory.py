@@ -172,11 +172,16 @@ class Receipts:
             self._store.begin()
         return new_submission() if self.ledger is None else self.ledger.reservation_id
 
-    def save(self, receipt: Receipt) -> None:
-        """Store a receipt; what the store raises comes through."""
+    def save(self, receipt: Receipt, *, owner: Mapping[str, Any] | None = None) -> None:
+        """Store a receipt; what the store raises comes through.
+
+        :param receipt: The receipt.
+        :param owner: The task instance whose it is. Default: the one that runs.
+        """
         self._note_unknown(receipt)
         if self._store is not None:
-            self._store.write(self._payload(receipt), is_open=receipt.stage is not Stage.DELIVERED)
+            whose = {} if owner is None else {"owner": owner}
+            self._store.write(self._payload(receipt) | whose, is_open=receipt.stage is not Stage.DELIVERED)
 
     def _note_unknown(self, receipt: Receipt) -> None:
         self._unknown_since = self.facts.intended_at if receipt.stage is Stage.INTENT else None
@@ -228,6 +233,18 @@ class Receipts:
             )
             return False
         return True
+
+    def point(self, seedance_task_id: str) -> None:
+        """Let a sensor find the receipt of a task that was only submitted here; what fails does not fail this try.
+
+        One write; none without a ledger.
+        """
+        if self.ledger is None:
+            return
+        try:
+            self.ledger.point(seedance_task_id, self.facts.reserved)
+        except Exception:
+            log.exception("The end of task %s will not be in the ledger", seedance_task_id)
 
     def note_delivered(
         self,

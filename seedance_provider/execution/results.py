@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import Stats
+from airflow.providers.common.compat.sdk import BaseSensorOperator, Stats
 
 from seedance_provider.exceptions import SeedanceError, SeedanceTaskFailedError, SeedanceTaskTimeoutError
+from seedance_provider.execution import collected
+from seedance_provider.execution.receipts import Outcome
 from seedance_provider.links.seedance import XCOM_RECORD_KEY
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ def finish(record: TaskRecord, operator: BaseOperator, context: Context, task_lo
         task_log.info("Output: %s", url.partition("?")[0])
     _push(operator, context, XCOM_RECORD_KEY, record.model_dump(mode="json"), must=True)
     report("success", record)
+    if isinstance(operator, BaseSensorOperator):  # who submits a task and follows it tells of its end itself
+        collected.note_end(record, Outcome.SUCCESS, task_log)
     operator.video_url = record.urls[0]
     return record.urls
 
@@ -59,6 +63,8 @@ def reporting_failures(operator: BaseOperator, context: Context) -> Iterator[Non
     except SeedanceError as error:
         if isinstance(error, SeedanceTaskFailedError):
             report("fail", error.record)
+            if isinstance(operator, BaseSensorOperator) and error.charged == "no":
+                collected.note_end(error.record, Outcome.FAIL, log, reason=error.message)
             if error.record is not None:
                 _push(operator, context, XCOM_RECORD_KEY, error.record.model_dump(mode="json"))
         elif isinstance(error, SeedanceTaskTimeoutError):

@@ -13,8 +13,9 @@ from seedance_provider.execution.budgets import Budget, amount
 from seedance_provider.hooks.ledger_files import Folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from seedance_provider.api.messages import AnyLogger
     from seedance_provider.api.pricing import CreditEstimate
     from seedance_provider.exceptions import FailedRecord
     from seedance_provider.execution.job import Job
@@ -114,13 +115,23 @@ def settle(job: Job, credits: Decimal) -> None:  # noqa: A002 - the vendor's wor
     :param job: What is wanted.
     :param credits: What was charged; 0 gives the reservation back.
     """
+    settle_reservations(job.receipts.facts.reserved, credits, job.log)
+
+
+def settle_reservations(reserved: Mapping[str, str], credits: Decimal, log: AnyLogger) -> None:  # noqa: A002
+    """Do the same for the reservations of any task.
+
+    :param reserved: Its reservation in each budget.
+    :param credits: What was charged; 0 gives them back.
+    :param log: The task's log.
+    """
     root = ledger_path()
-    for name, reservation in job.receipts.facts.reserved.items():
+    for name, reservation in reserved.items():
         try:
             if root is not None:
                 Budget(Folder(root), name).settle(reservation, credits)
         except SeedanceError:
-            job.log.exception("Budget %r keeps what was reserved", name)
+            log.exception("Budget %r keeps what was reserved", name)
 
 
 def has_budget(job: Job) -> bool:
@@ -130,14 +141,19 @@ def has_budget(job: Job) -> bool:
 
 def compare(job: Job, record: FailedRecord) -> None:
     """Say it when a task was charged otherwise than estimated."""
-    charged = record.credits_used
     try:
         estimate = job.receipts.facts.estimate or job.estimate
     except SeedanceError:
         return  # of the price list: said before the submission
+    compare_with(estimate, record, job.log)
+
+
+def compare_with(estimate: CreditEstimate | None, record: FailedRecord, log: AnyLogger) -> None:
+    """Say it when a task was charged otherwise than an estimate."""
+    charged = record.credits_used
     if charged is None or estimate is None or estimate.low <= charged <= estimate.high:
         return
-    job.log.warning(
+    log.warning(
         "%s credits were charged, %s were expected. [seedance] price_list can hold the rates of your account (task %s)",
         amount(charged),
         estimate,

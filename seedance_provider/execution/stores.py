@@ -26,6 +26,7 @@ from seedance_provider.hooks.ledger_files import (
     new_writer,
     now_ms,
     part,
+    read_entry_names,
     standing,
 )
 
@@ -269,6 +270,16 @@ class LedgerStore:
         entry = {"owner": self._owner._asdict()} | payload | {"written_at": written_ms / 1000}
         self.folder.write(str(name), json.dumps(entry, default=str).encode())
 
+    def point(self, seedance_task_id: str, reserved: Mapping[str, str]) -> None:
+        """Let whoever knows only the id find this entry.
+
+        :param seedance_task_id: The task.
+        :param reserved: Its reservation in each budget.
+        """
+        name = EntryName(1, now_ms(), "pointer", self._submission or new_submission(), new_writer())
+        content = {"path": self.folder.path, "reserved": dict(reserved)}
+        _pointers(self.folder.root, seedance_task_id).write(str(name), json.dumps(content).encode())
+
     def is_contested(self) -> bool:
         """Whether another submission has come up since this was last read: of two, at least one sees the other.
 
@@ -283,6 +294,37 @@ class LedgerStore:
     def withdraw(self, payload: dict[str, Any]) -> None:
         """Give up the present submission in favour of another's, before its request."""
         self.write(payload | {"stage": Stage.REFUSED.value, "unknown": 0}, is_open=False, stage=WITHDRAWN)
+
+
+class Pointer(NamedTuple):
+    """From a task's id to its receipt.
+
+    :param folder: The receipt's folder.
+    :param reserved: The task's reservation in each budget.
+    """
+
+    folder: Folder
+    reserved: dict[str, str]
+
+
+def read_pointer(root: Folder, seedance_task_id: str) -> Pointer | None:
+    """Find the receipt of a task: one list, and one read if there is one.
+
+    :param root: Where the ledger is.
+    :param seedance_task_id: The task.
+    :return: None for a task that nobody submitted for others to wait for.
+    :raises SeedanceError: if the store cannot be read.
+    """
+    folder = _pointers(root, seedance_task_id)
+    entry = max(read_entry_names(folder.names()), default=None)
+    match entry and read_entry(folder, str(entry)):
+        case {"path": str(path), "reserved": dict(reserved)}:
+            return Pointer(root / path, reserved)
+    return None
+
+
+def _pointers(root: Folder, seedance_task_id: str) -> Folder:
+    return root / f"v1/id/{part(seedance_task_id)}"
 
 
 def read_entry(folder: Folder, name: str) -> Any:

@@ -138,6 +138,8 @@ def _continue(job: Job, saved: Receipt, reason: str) -> Submission:
     receipt = saved.written_by(job.stamp)
     job.receipts.note(receipt)
     job.push(XCOM_TASK_ID_KEY, receipt.seedance_task_id)
+    if not job.follows:
+        job.receipts.point(saved.seedance_task_id)
     return Submission(receipt, saved.seedance_task_id, is_earlier=True)
 
 
@@ -204,6 +206,8 @@ def _submit(job: Job, unknown: int = 0, *, saved: Receipt | None = None, failed:
             break
         time.sleep(schedule.backoff(attempt, random.random()))
         stored = job.receipts.note(receipt)
+    if not job.follows:
+        job.receipts.point(seedance_task_id)
     job.state = replace(job.state, unknown=0, unstored=not stored)
     return Submission(receipt, seedance_task_id)
 

@@ -109,13 +109,20 @@ class Folder:
     """A folder of the ledger. One call is one request to the store, unless it says otherwise.
 
     :param url: What ``ObjectStoragePath`` takes, such as ``s3://aws_default@bucket/seedance``.
+    :param path: The folder's path below the ledger's root. Default: it is the root.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, path: str = "") -> None:
         self.url = url.rstrip("/")
+        self.path = path
 
     def __truediv__(self, path: str) -> Folder:
-        return Folder(f"{self.url}/{path}")
+        return Folder(f"{self.url}/{path}", f"{self.path}/{path}".lstrip("/"))
+
+    @property
+    def root(self) -> Folder:
+        """The ledger's root."""
+        return Folder(self.url.removesuffix(self.path))
 
     def __str__(self) -> str:
         """The URL without what may be a secret in it."""
