@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 import shlex
+import string
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, overload
@@ -175,3 +177,56 @@ def seconds_of(name: str, value: float | timedelta | None) -> float | None:
             "366 days"
         )
     return float(seconds)
+
+
+OUTPUT_PATH_NAMES = ("seedance_task_id", "index", "model", "seed", "ext")
+"""What an ``output_path`` may name in single braces."""
+_JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+_INDEX_FORMAT = re.compile(r"0?\d{0,2}d?")
+
+
+def names_in_output_path(output_path: str) -> set[str]:
+    """Which of ``OUTPUT_PATH_NAMES`` an output path names; Jinja templates in it are left out.
+
+    :raises SeedanceConfigurationError: if a brace is unbalanced, or a name is unknown.
+    """
+    text = _JINJA.sub("", output_path)
+    try:
+        fields = [field[1:] for field in string.Formatter().parse(text) if field[1] is not None]
+    except ValueError as error:
+        raise _wrong_output_path(output_path, f"a brace in it is unbalanced ({error})") from None
+    for name, format_spec, conversion in fields:
+        if name not in OUTPUT_PATH_NAMES:
+            known = ", ".join(f"{{{each}}}" for each in OUTPUT_PATH_NAMES)
+            raise _wrong_output_path(output_path, f"{{{name}}} is unknown; there are {known}")
+        if conversion or not (_INDEX_FORMAT.fullmatch(format_spec or "") and (name == "index" or not format_spec)):
+            raise _wrong_output_path(output_path, f"{{{name}}} has a format; only a width such as {{index:02}} is one")
+    return {str(name) for name, _, _ in fields}
+
+
+def check_output_path(output_path: Any) -> None:
+    """Check an ``output_path`` as it is written in a DAG file, or rendered.
+
+    :param output_path: The path; what is neither a string nor a path is rendered later.
+    :raises SeedanceConfigurationError: if it cannot be used; names the value and the fix.
+    """
+    if not isinstance(output_path, str):
+        return
+    if not output_path.strip():
+        raise _wrong_output_path(output_path, "it is empty")
+    names_in_output_path(output_path)
+    plain = _JINJA.sub("x", output_path)
+    if not (_JINJA.match(output_path) or "://" in plain or plain.startswith("/")):
+        raise _wrong_output_path(
+            output_path, "it must be a URL such as s3://aws_default@bucket/videos/, or an absolute path"
+        )
+    if plain == output_path and "://" in plain and "/" not in plain.partition("://")[2]:
+        raise _wrong_output_path(output_path, "it names no folder and no file; end it with / for a folder")
+    if ".." in plain.split("/"):
+        raise _wrong_output_path(output_path, "'..' is not allowed in it")
+    if not plain.isprintable():
+        raise _wrong_output_path(output_path, "it has control characters")
+
+
+def _wrong_output_path(output_path: str, why: str) -> SeedanceConfigurationError:
+    return SeedanceConfigurationError(f"output_path={output_path!r:.300} cannot be used: {why}")

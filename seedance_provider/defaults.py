@@ -178,3 +178,25 @@ CALLBACKS_WAITING = 64
 FORMER_TASKS = 10
 """Tasks of former submissions that a receipt names, the newest ones, so that a late callback of theirs is not taken for
 that of the present one."""
+
+# Storing outputs.
+
+MAX_OUTPUT_BYTES = 10 * 1024**3
+"""Bytes of one output; a minute of 4K has about one GB. A server that never ends must not fill a store."""
+DOWNLOAD_BYTES_PER_SECOND = 64 * 1024
+"""The slowest download that is waited for, beyond the timeouts of the connection."""
+MAX_REDIRECTS = 5
+"""Redirects followed for one output."""
+TRANSFER_ATTEMPTS = 3
+"""Attempts in one try to store an output."""
+LAST_TRANSFER_ATTEMPTS = 6
+"""The same where a retry would submit another video: nothing remembers this one."""
+TRANSFERS_AT_ONCE = 4
+"""Outputs of one task instance that are stored at a time, each in about 15 MiB of memory."""
+LINK_SECONDS = 23 * 3600.0
+"""Age of an output from which on its record is read again before its links are used: signed ones live for 24 hours
+(contract 9)."""
+SETTLING_SECONDS = 600.0
+"""Age of an output up to which a link that is not found may still appear: a CDN takes its time."""
+TRANSFER_LOG_SECONDS = 10.0
+"""Seconds between two lines of log about a transfer that takes longer."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -72,7 +72,7 @@ class SeedanceError(AirflowException):
     # AirflowException says 500 for every error that it is the base of; an unknown status must not look like one.
     status_code: int | None = None  # type: ignore[assignment]
     charged: Charged = "unknown"
-    transient: ClassVar[bool] = False
+    transient: bool = False
     """Whether a GET may be sent again after it: nothing was lost, and the next answer may be better."""
     denial: bool = False
     """Whether it denies access to a task or its existence: believed of a task seen alive only when it persists."""
@@ -368,3 +368,33 @@ class SeedanceTaskTimeoutError(SeedanceError, AirflowSensorTimeout):
     """The deadline passed while the task was still running: not failed, and billed when it ends."""
 
     charged = "yes"
+
+
+class SeedanceTransferError(SeedanceError):
+    """An output could not be stored. The video is charged already; storing it again is free.
+
+    :param url: The output's URL without its query, which may be a signature.
+    :param path: Where it was to be stored, if that was known.
+    :param transient: Whether another attempt may help at once. Default True.
+    """
+
+    charged: Charged = "yes"
+    transient = True
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        url: str | None = None,
+        path: str | None = None,
+        transient: bool = True,
+        **details: Any,
+    ) -> None:
+        super().__init__(text, **details)
+        self.url = url
+        self.path = path
+        self.transient = transient
+
+
+class SeedanceTransferRefusedError(SeedanceTransferError, AirflowFailException):
+    """No retry can store the output: its link is gone, another file is in its place, or a retry would submit again."""

@@ -1,4 +1,4 @@
-"""Media on a local disk or in object storage, to be uploaded (contract 6).
+"""Media: files on a local disk or in object storage, to be uploaded (contract 6), and what outputs are.
 
 What a file is, its bytes say, not its name: inputs may come from whoever triggers a DAG, and no other file of the
 worker may leave it.
@@ -17,7 +17,7 @@ from seedance_provider.exceptions import SeedanceInvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_HEAD = 64
+HEAD = 64
 """Bytes that tell what a file is."""
 _SHORTEST = 12
 _BRANDS = {
@@ -91,6 +91,54 @@ def media_type(head: bytes) -> str | None:
     return None
 
 
+EXTENSIONS = {
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/gif": "gif",
+    "image/webp": "webp",
+    "image/avif": "avif",
+    "image/heic": "heic",
+    "video/mp4": "mp4",
+    "video/quicktime": "mov",
+    "video/webm": "webm",
+    "audio/mp4": "m4a",
+    "audio/mpeg": "mp3",
+    "audio/wav": "wav",
+    "audio/ogg": "ogg",
+    "audio/flac": "flac",
+    "audio/aac": "aac",
+}
+"""File name extensions of all that :func:`media_type` tells."""
+_KINDS = ("image", "video", "audio")
+
+
+def kind_of(content_type: str | None) -> str | None:
+    """``image``, ``video`` or ``audio``; None for the MIME type of anything else."""
+    kind = (content_type or "").partition("/")[0].strip().lower()
+    return kind if kind in _KINDS else None
+
+
+def recognise(head: bytes, content_type: str, expected: str | None) -> str:
+    """Tell what an output is, and refuse what it is not said to be.
+
+    :param head: Its first 64 bytes, or as many as it has.
+    :param content_type: What the server says that it is.
+    :param expected: ``image``, ``video`` or ``audio``; None if that is not known.
+    :return: Its MIME type.
+    :raises ValueError: if it is no media, or of another kind; says so in a sentence without a subject.
+    """
+    found = media_type(head)
+    if found is None:
+        said = f" (Content-Type {content_type!r:.80})" if content_type else ""
+        raise ValueError(f"is no image, video or audio{said}")
+    kind = kind_of(found)
+    for said_by, claimed in (("the model makes", expected), ("its Content-Type says", kind_of(content_type))):
+        # The containers of video may hold sound alone.
+        if claimed not in (None, kind) and not (claimed == "audio" and kind == "video"):
+            raise ValueError(f"is {found}, where {said_by} {claimed}")
+    return found
+
+
 class MediaFile:
     """A media file to upload.
 
@@ -109,7 +157,7 @@ class MediaFile:
             self.size: int = self.path.stat().st_size if self.path.is_file() else -1
             if self.size > 0:
                 with self.open() as file:
-                    content_type = media_type(file.read(_HEAD))
+                    content_type = media_type(file.read(HEAD))
         except (OSError, ValueError, ImportError) as error:
             # The last two: a storage whose provider is not installed, or a path that no file can have.
             reason = getattr(error, "strerror", None) or error

@@ -103,7 +103,7 @@ def environment_proxy(url: str) -> str | None:
         usable = False
     if not usable:
         raise SeedanceTransportError(
-            f"The address or the proxy for it cannot be used: {_shown_url(url)}. A proxy of the environment must be "
+            f"The address or the proxy for it cannot be used: {shown_url(url)}. A proxy of the environment must be "
             "such as http://user:password@host:port, special characters percent-encoded",
             request_sent=False,
         )
@@ -130,7 +130,7 @@ def transport_error(
         text = _shown(str(reason), settings.api_key)
         text = _QUERY.sub("?***", _USERINFO.sub("***@", text))[:MAX_REASON]
         what = f"failed ({kind}: {text})" if text else f"failed ({kind})"
-    return SeedanceTransportError(f"The request to {_shown_url(url)} {what}", request_sent=request_sent)
+    return SeedanceTransportError(f"The request to {shown_url(url)} {what}", request_sent=request_sent)
 
 
 _USERINFO = re.compile(r"(?<=//).*@")
@@ -142,7 +142,8 @@ def _shown(text: str, key: str) -> str:
     return clean_text(redact(text.encode("utf-8", "replace"), key).decode("utf-8", "replace"))
 
 
-def _shown_url(url: str) -> str:
+def shown_url(url: str) -> str:
+    """A URL as people may see it: without credentials, query and control characters."""
     return clean_text(_USERINFO.sub("", url.partition("?")[0]))
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import io
 import time
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from seedance_provider.api.messages import Put, RenewKey, Send, Sleep
 from seedance_provider.defaults import MAX_BODY
 from seedance_provider.exceptions import SeedanceError, SeedanceServerError, SeedanceTransportError
+from seedance_provider.transport.adapter import Adapter
 from seedance_provider.transport.http import (
     authorization,
     bounded,
@@ -29,15 +26,12 @@ from seedance_provider.transport.http import (
 )
 
 if TYPE_CHECKING:
-    import socket
-
     from seedance_provider.api.messages import Flow, Reply, Step
     from seedance_provider.connection import SeedanceSettings
+    from seedance_provider.transport.adapter import Answer
 
 T = TypeVar("T")
 _PIECE = 64 * 1024
-_MAX_DIGITS = 18
-"""Digits of a Content-Length; Python refuses to read thousands."""
 
 
 class SyncTransport:
@@ -66,7 +60,7 @@ class SyncTransport:
         :return: The flow's result.
         :raises SeedanceError: what the flow raises.
         """
-        with contextlib.closing(_Adapter()) as kept:
+        with contextlib.closing(Adapter()) as kept:
             try:
                 step = next(flow)
                 while True:
@@ -82,7 +76,7 @@ class SyncTransport:
             finally:
                 flow.close()
 
-    def _carry_out(self, step: Step, kept: _Adapter) -> Reply | bool | None:
+    def _carry_out(self, step: Step, kept: Adapter) -> Reply | bool | None:
         match step:
             case Send():
                 return self._send(step, kept)
@@ -96,7 +90,7 @@ class SyncTransport:
                 return self._settings.api_key != before.api_key
         raise TypeError(f"{type(step).__name__} is not a step")
 
-    def _send(self, step: Send, kept: _Adapter) -> Reply:
+    def _send(self, step: Send, kept: Adapter) -> Reply:
         settings = self._settings
         method, path, body = step.request.method, step.request.path, step.request.body
         headers = {**request_headers(), "Authorization": authorization(settings)}
@@ -106,10 +100,10 @@ class SyncTransport:
             return _exchange(kept, request, settings, seconds)
         # On a connection kept from before, a close by the server looks like a request of unknown outcome.
         headers["Connection"] = "close"
-        with contextlib.closing(_Adapter()) as fresh:
+        with contextlib.closing(Adapter()) as fresh:
             return _exchange(fresh, request, settings, seconds)
 
-    def _put(self, step: Put, kept: _Adapter) -> Reply:
+    def _put(self, step: Put, kept: Adapter) -> Reply:
         ticket, media, settings = step.ticket, step.media, self._settings
         if settings.base_url.startswith("https:") and not ticket.upload_url.lower().startswith("https:"):
             raise SeedanceServerError("The API is https but wants the file sent unencrypted. Nothing was uploaded")
@@ -150,7 +144,7 @@ class SizedReader:
         return piece
 
 
-def _exchange(adapter: _Adapter, request: requests.Request, settings: SeedanceSettings, seconds: float) -> Reply:
+def _exchange(adapter: Adapter, request: requests.Request, settings: SeedanceSettings, seconds: float) -> Reply:
     url = str(request.url)
     connect, read = timeouts(settings)
     progress = adapter.progress
@@ -178,7 +172,7 @@ def _exchange(adapter: _Adapter, request: requests.Request, settings: SeedanceSe
     raise problem or SeedanceTransportError(f"No answer from {settings.base_url}")
 
 
-def _receive(answer: _Answer, response: requests.Response | None, settings: SeedanceSettings) -> Reply:
+def _receive(answer: Answer, response: requests.Response | None, settings: SeedanceSettings) -> Reply:
     """Read the body up to the limit. What was received stands, however the connection then ends."""
     body = b""
     complete = False
@@ -195,138 +189,3 @@ def _receive(answer: _Answer, response: requests.Response | None, settings: Seed
         with contextlib.suppress(OSError):
             response.raw.close()
     return make_reply(answer.status, answer.headers, body, settings, complete=complete)
-
-
-class _Progress:
-    """How far the exchange of an adapter came, and how long it may still take."""
-
-    def __init__(self) -> None:
-        self.sent = False
-        self.answer: _Answer | None = None
-        self._ends_at = self._between = 0.0
-
-    def start(self, seconds: float, between: float) -> None:
-        """Begin an exchange that may take so many seconds in all, and so many between two pieces."""
-        self.sent = False
-        self.answer = None
-        self._ends_at = time.monotonic() + seconds
-        self._between = between
-
-    def limit(self, sock: socket.socket) -> None:
-        """Bound the next operation of a socket.
-
-        :raises TimeoutError: if the time is over.
-        """
-        left = self._ends_at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        sock.settimeout(min(left, self._between))
-
-
-class _Pieces(io.RawIOBase):
-    """What a socket receives, each piece within the time of the exchange: a byte a second must not last for ever.
-
-    Of TLS, Python bounds a handshake and a record as a whole by itself.
-    """
-
-    def __init__(self, sock: socket.socket, progress: _Progress) -> None:
-        self._sock = sock
-        self._progress = progress
-        self._stream = cast("io.RawIOBase", sock.makefile("rb", buffering=0))
-        self.ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._progress.limit(self._sock)
-        count = self._stream.readinto(buffer)
-        self.ended = count == 0
-        return count
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
-
-
-class _Answer(http.client.HTTPResponse):
-    """An answer as it arrives: read without decoding, and taken for what it can be if its framing is wrong."""
-
-    def __init__(self, progress: _Progress, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        self._progress = progress
-        self._pieces = _Pieces(sock, progress)
-        self._cut = False
-        self.fp = io.BufferedReader(self._pieces)
-
-    def begin(self) -> None:
-        super().begin()
-        while 100 < self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            self.headers = self.msg = None  # type: ignore[assignment]
-            super().begin()  # what was only said meanwhile is not the answer
-        self._progress.answer = self
-        self._cut = self._pieces.ended  # http.client takes an end within the headers for the end of the headers
-        # urllib3 refuses lengths that differ, and logs headers that it cannot parse together with the URL.
-        lengths = {
-            int(length)
-            for value in self.headers.get_all("Content-Length", [])
-            for length in value.split(",")
-            if length.strip().isdecimal() and len(length) < _MAX_DIGITS
-        }
-        del self.headers["Content-Length"]
-        if lengths and not self.chunked and self.length != 0:
-            self.length = max(lengths)
-            self.headers["Content-Length"] = str(self.length)
-        self.headers.defects.clear()
-        self.headers.set_payload("")
-
-    def is_complete(self) -> bool:
-        """Whether the body was read to its end."""
-        return not self._cut and (self.length == 0 or (self.length is None and self.isclosed()))
-
-
-class _Connection:
-    """Mixed into a connection of urllib3: keeps the progress of its adapter up to date."""
-
-    sock: socket.socket | None
-    auto_open: int
-
-    def __init__(self, progress: _Progress, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._progress = progress
-        self._is_through = False
-        self.response_class = partial(_Answer, progress)
-
-    def connect(self) -> None:
-        self._is_through = False
-        super().connect()  # type: ignore[misc]
-        self._is_through = True
-
-    def send(self, data: Any) -> None:
-        if self.sock is None and self.auto_open:
-            self.connect()
-        if self.sock is not None:
-            self._progress.limit(self.sock)
-        # Not what is said to a proxy to get through to the server.
-        self._progress.sent = self._progress.sent or self._is_through
-        super().send(data)  # type: ignore[misc]
-
-
-@lru_cache
-def _following(connection: type[Any]) -> Callable[..., Any]:
-    return type(connection.__name__, (_Connection, connection), {})
-
-
-class _Adapter(HTTPAdapter):
-    """An adapter of requests that knows how far its one exchange came."""
-
-    def __init__(self) -> None:
-        self.progress = _Progress()
-        super().__init__()
-
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        if isinstance(pool.ConnectionCls, type):
-            pool.ConnectionCls = partial(_following(pool.ConnectionCls), self.progress)
-        return pool
