@@ -228,5 +228,16 @@ def check_output_path(output_path: Any) -> None:
         raise _wrong_output_path(output_path, "it has control characters")
 
 
+def check_storing(output_path: Any, *, overwrite: bool, last_frame: bool) -> None:
+    """Check the parameters about files as they are written in a DAG file.
+
+    :raises SeedanceConfigurationError: if one cannot be used.
+    """
+    check_output_path(output_path)
+    for name, value in (("overwrite", overwrite), ("last_frame", last_frame)):
+        if value and output_path is None:
+            raise SeedanceConfigurationError(f"{name}={value!r} has no effect without output_path: give one")
+
+
 def _wrong_output_path(output_path: str, why: str) -> SeedanceConfigurationError:
     return SeedanceConfigurationError(f"output_path={output_path!r:.300} cannot be used: {why}")

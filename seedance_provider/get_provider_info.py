@@ -7,6 +7,7 @@ from typing import Any
 from seedance_provider import __version__, defaults
 
 _INTEGRATION = "Seedance"
+_OBJECT_STORAGE = "Object Storage"
 
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "submit_policy": {
@@ -67,7 +68,12 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _INTEGRATION,
                 "external-doc-url": "https://seedance2-pro.com/docs",
                 "tags": ["service"],
-            }
+            },
+            {
+                "integration-name": _OBJECT_STORAGE,
+                "external-doc-url": "https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/objectstorage.html",
+                "tags": ["software"],
+            },
         ],
         "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["seedance_provider.hooks.seedance"]}],
         "operators": [{"integration-name": _INTEGRATION, "python-modules": ["seedance_provider.operators.seedance"]}],
@@ -80,6 +86,13 @@ def get_provider_info() -> dict[str, Any]:
                     "seedance_provider.triggers.seedance",
                     "seedance_provider.triggers.slots",
                 ],
+            }
+        ],
+        "transfers": [
+            {
+                "source-integration-name": _INTEGRATION,
+                "target-integration-name": _OBJECT_STORAGE,
+                "python-module": "seedance_provider.transfers.seedance_to_object_storage",
             }
         ],
         "notifications": ["seedance_provider.notifications.seedance.SeedanceNotifier"],

@@ -44,6 +44,7 @@ class Job:
     :param durable: Whether the submission is remembered.
     :param deferrable: Whether waiting is done in the triggerer.
     :param follows: Whether the task instance stays with its task to the end.
+    :param stores: Whether its outputs are stored before it is delivered. Default False.
     :param pushes: Whether XCom is pushed.
     :param idempotency_key: Names the wanted video, whoever asks for it; None for one per task instance.
     :param max_credits: The most credits that a task may cost; None for no limit.
@@ -71,6 +72,7 @@ class Job:
     deferrable: bool
     follows: bool
     pushes: bool
+    stores: bool = False
     idempotency_key: Any = None
     max_credits: Decimal | None = None
     budget_name: Any = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,21 +21,31 @@ if TYPE_CHECKING:
     from seedance_provider.api.messages import AnyLogger
     from seedance_provider.api.records import TaskRecord
     from seedance_provider.exceptions import FailedRecord
+    from seedance_provider.execution.storage import StoredFile
 
 log = logging.getLogger(__name__)
 
 XCOM_ERROR_KEY = "seedance_error"
 """The XCom key that holds what a later task needs of a failure for a summary."""
+XCOM_FILES_KEY = "seedance_files"
+"""The XCom key that holds the path, size, digest and source of each stored file."""
 
 
-def finish(record: TaskRecord, operator: BaseOperator, context: Context, task_log: AnyLogger) -> list[str]:
+def finish(
+    record: TaskRecord,
+    operator: BaseOperator,
+    context: Context,
+    task_log: AnyLogger,
+    files: Sequence[StoredFile] | None = None,
+) -> list[str]:
     """End a wait well: say so in the log and push the record.
 
     :param record: The record of the success.
     :param operator: The waiting task.
     :param context: Its context.
     :param task_log: The task's log.
-    :return: The output URLs.
+    :param files: Where its outputs were stored; None if nobody asked for that.
+    :return: The output URLs, or the paths of the files.
     """
     seconds = record.generation_seconds
     task_log.info(
@@ -52,7 +62,19 @@ def finish(record: TaskRecord, operator: BaseOperator, context: Context, task_lo
     if isinstance(operator, BaseSensorOperator):  # who submits a task and follows it tells of its end itself
         collected.note_end(record, Outcome.SUCCESS, task_log)
     operator.video_url = record.urls[0]
-    return record.urls
+    return record.urls if files is None else finish_transfer(files, operator, context)
+
+
+def finish_transfer(files: Sequence[StoredFile], operator: BaseOperator, context: Context) -> list[str]:
+    """Push what was stored.
+
+    :param files: The files.
+    :param operator: The task that stored them.
+    :param context: Its context.
+    :return: Their paths.
+    """
+    _push(operator, context, XCOM_FILES_KEY, [file._asdict() for file in files], must=True)
+    return [file.path for file in files]
 
 
 @contextmanager

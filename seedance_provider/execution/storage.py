@@ -6,7 +6,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from seedance_provider import __version__, defaults
 from seedance_provider.api import catalog
+from seedance_provider.api.flows import collect_with, task_failed
+from seedance_provider.api.records import TaskRecord, http_url_or_none, load_json
 from seedance_provider.config import check_output_path, names_in_output_path
 from seedance_provider.exceptions import (
     SeedanceConfigurationError,
@@ -29,8 +31,6 @@ from seedance_provider.transport.download import downloading
 
 if TYPE_CHECKING:
     from seedance_provider.api.messages import AnyLogger
-    from seedance_provider.api.records import TaskRecord
-    from seedance_provider.execution.job import Job
     from seedance_provider.hooks.seedance import SeedanceHook
 
 SCHEMA = 1
@@ -116,13 +116,80 @@ def outputs_of(record: TaskRecord, *, last_frame: bool = False, model: str | Non
     return outputs + frames
 
 
-def outputs_at(urls: Sequence[str]) -> list[Output]:
-    """The files at some URLs, of which nothing else is known."""
-    outputs = []
-    for index, url in enumerate(urls):
+def outputs_at(urls: Any) -> list[Output]:
+    """The files at some URLs, of which nothing else is known.
+
+    :param urls: A URL, or a sequence of them, as a mapped task returns it also one of such sequences.
+    :raises SeedanceConfigurationError: if one is no URL.
+    """
+    outputs: list[Output] = []
+    for url in _flat(urls):
+        if http_url_or_none(url) is None:
+            raise SeedanceConfigurationError(
+                f"urls has {str(url).partition('?')[0]!r:.100}, which is no http or https URL. A template makes a "
+                "text of a list: pass it as task.output"
+            )
         name = PurePosixPath(unquote(urlsplit(url).path)).stem
-        outputs.append(Output(url, index, values={"seedance_task_id": name, "model": None, "seed": None}))
+        outputs.append(Output(url, len(outputs), values={"seedance_task_id": name}))
     return outputs
+
+
+def _flat(urls: Any) -> Iterator[Any]:
+    if isinstance(urls, str) or not isinstance(urls, Iterable):
+        yield urls
+        return
+    for url in urls:
+        yield from _flat(url)
+
+
+def finished(hook: SeedanceHook, log: AnyLogger, seedance_task_id: Any, record: Any) -> TaskRecord:
+    """The record of a task that has succeeded.
+
+    :param hook: The connection.
+    :param log: The task's log.
+    :param seedance_task_id: The task; None if the record is given.
+    :param record: Its record as XCom holds it; read again if its links may have expired.
+    :raises SeedanceConfigurationError: for an empty id, or what is no record.
+    :raises SeedanceTaskFailedError: if the task failed.
+    :raises SeedanceError: if it still runs, or any other row of the error table.
+    """
+    if record is None:
+        if not isinstance(seedance_task_id, str) or not seedance_task_id.strip():
+            raise SeedanceConfigurationError(
+                f"seedance_task_id is {seedance_task_id!r:.100}: it must be the id of a task. Its template may have "
+                "rendered nothing"
+            )
+        read = hook.get_task(seedance_task_id.strip())
+    else:
+        read = _read_record(record)
+        age = time.time() - (read.complete_time or 0) / 1000
+        if age > defaults.LINK_SECONDS:
+            try:
+                read = hook.get_task(read.seedance_task_id)
+            except SeedanceError as error:
+                log.warning("The record could not be read again for new links: %s", error)
+    if read.failure is not None:
+        raise task_failed(read)
+    if not read.outputs:
+        raise SeedanceError(
+            f"Task {read.seedance_task_id} has no output yet: its status is {read.raw_status!r}. Wait for it with "
+            f"{collect_with(read.seedance_task_id)}",
+            seedance_task_id=read.seedance_task_id,
+            charged="yes",
+        )
+    return read
+
+
+def _read_record(record: Any) -> TaskRecord:
+    if isinstance(record, str):
+        record = load_json(record)
+    try:
+        return TaskRecord.model_validate(record)
+    except ValueError as error:
+        raise SeedanceConfigurationError(
+            f"record is {record!r:.100}, which is no task's record: pass the XCom key 'seedance_task' of the task that "
+            "waited"
+        ) from error
 
 
 def path_of(output_path: str, output: Output, extension: str) -> str:
@@ -133,8 +200,8 @@ def path_of(output_path: str, output: Output, extension: str) -> str:
     :param extension: What ``{ext}`` stands for.
     """
     template = f"{output_path}{{seedance_task_id}}.{{ext}}" if output_path.endswith("/") else output_path
-    values = {name: _cleaned(value) for name, value in output.values.items()}
-    path = template.format(**values, index=output.index, ext=extension)
+    values = {name: _cleaned(output.values.get(name)) for name in ("seedance_task_id", "model", "seed")}
+    path = str(template.format(**values, index=output.index, ext=extension))
     folder, _, name = path.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     if not stem:
@@ -166,15 +233,16 @@ def prepare(output_path: Any, *, last_frame: bool = False, model: Any = None) ->
     :return: The template.
     :raises SeedanceConfigurationError: if it cannot be used.
     """
-    output_path = str(output_path)
-    check_output_path(output_path)
+    template = str(output_path)
+    check_output_path(template)
     row = catalog.lookup(model)
     if last_frame and row is not None and row.output != "video":
         raise SeedanceConfigurationError(f"last_frame=True: {model} makes no video, so there is no last frame")
-    _, path = open_store(path_of(output_path, Output("", 0), "mp4"))
-    if not path.strip("/"):
-        raise SeedanceConfigurationError(f"output_path={output_path!r:.300} names no file")
-    return output_path
+    try:
+        open_store(path_of(template, Output("", 0), "mp4"))
+    except SeedanceTransferError as error:
+        raise error.retold(str(error), charged="no") from error
+    return template
 
 
 @dataclass
@@ -185,14 +253,15 @@ class Transfer:
     :param log: The task's log.
     :param output_path: The template of their paths, rendered by Airflow.
     :param overwrite: Whether other files in their places are replaced. Default False.
-    :param attempts: How often each is tried. Default 3.
+    :param is_last_chance: Whether a retry would submit another task instead: nothing remembers this one. Then more
+        attempts are made, and the end of them is final. Default False.
     """
 
     hook: SeedanceHook
     log: AnyLogger
     output_path: str
     overwrite: bool = False
-    attempts: int = defaults.TRANSFER_ATTEMPTS
+    is_last_chance: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def store(self, outputs: Sequence[Output]) -> list[StoredFile]:
@@ -232,8 +301,9 @@ class Transfer:
                     output = self._renewed(output)
                 raise
 
+        attempts = defaults.LAST_TRANSFER_ATTEMPTS if self.is_last_chance else defaults.TRANSFER_ATTEMPTS
         try:
-            stored = repeated(attempt, self.log, self.attempts)
+            stored = repeated(attempt, self.log, attempts)
         except SeedanceTransferError as error:
             if not (error.denial and (stored := self._found_under_another_extension(output))):
                 raise self._explained(error, output) from error
@@ -264,7 +334,7 @@ class Transfer:
                 raise self._in_the_way(place, output)
         place.note(self._sidecar(output, incoming.media_type, received._asdict()))
         seconds = time.monotonic() - began
-        self.log.info("Stored %s: %.1f MB in %.1f s", place, received.bytes / 1e6, seconds)
+        self.log.info("Stored %s: %s bytes in %.1f s", place, f"{received.bytes:,}", seconds)
         return StoredFile(place.url, *received, output.source)
 
     def _look(self, place: Place, output: Output) -> tuple[StoredFile | None, int | None]:
@@ -312,16 +382,21 @@ class Transfer:
             "seedance_task_id": task,
             "path": error.path or path_of(self.output_path, output, output.extension),
         }
-        if not error.denial or _is_young(output):
+        if isinstance(error, SeedanceTransferRefusedError):
+            return error.retold(str(error), **details)
+        if error.denial and not _is_young(output):
+            advice = "its record was read again" if task else "seedance_task_id=, in place of urls=, finds a new one"
+            text = f"{error}. The link is gone; {advice}{about}"
+        elif self.is_last_chance:
             text = (
-                f"{error}. The video is charged already; a retry stores it, free{about}" if error.retryable else error
+                f"{error}. Nothing here remembers the video: a retry or a clear would submit another. Store it, free, "
+                f"with SeedanceToObjectStorageOperator(seedance_task_id={task!r}, output_path=...)"
             )
-            return error.retold(str(text), **details)
-        gone = SeedanceTransferRefusedError(str(error), url=error.url, status_code=error.status_code)
-        help_ = (
-            "its record was read again" if task else "seedance_task_id= instead of urls= would read its record again"
+        else:
+            return error.retold(f"{error}. The video is charged already; a retry stores it, free{about}", **details)
+        return SeedanceTransferRefusedError(
+            text, url=error.url, status_code=error.status_code, message=error.message, transient=False, **details
         )
-        return gone.retold(f"{error}. The link is gone; {help_}{about}", transient=False, **details)
 
     def _in_the_way(self, place: Place, output: Output) -> SeedanceTransferRefusedError:
         task = output.facts.get("seedance_task_id")
@@ -380,46 +455,9 @@ def store(
     missing = sum(1 for output in record.outputs if output.last_frame_image is None)
     if last_frame and missing:
         raise SeedanceTransferRefusedError(
-            f"last_frame=True, but the record names no last frame of {missing} output(s). What it names is stored; with "
-            f"last_frame=False a clear takes it, free (task {record.seedance_task_id})",
+            f"last_frame=True, but the record names no last frame for {missing} of {len(record.outputs)} outputs. "
+            f"Everything else is stored; set last_frame=False (task {record.seedance_task_id})",
             seedance_task_id=record.seedance_task_id,
             transient=False,
         )
     return stored
-
-
-def store_for(job: Job, record: TaskRecord, output_path: str, *, overwrite: bool, last_frame: bool) -> list[StoredFile]:
-    """Store the outputs of a task that this task instance submitted.
-
-    Where nothing remembers the task, a retry would submit another: all attempts are made in this try, and the end of
-    them is final.
-
-    :param job: What was wanted.
-    :param record: The record of the success.
-    :param output_path: The template of the paths, rendered by Airflow.
-    :param overwrite: Whether other files in their places are replaced.
-    :param last_frame: Whether the last frames are stored too.
-    :raises SeedanceTransferError: if one of them cannot be stored.
-    """
-    remembers = job.receipts.remembers
-    attempts = defaults.TRANSFER_ATTEMPTS if remembers else defaults.LAST_TRANSFER_ATTEMPTS
-    transfer = Transfer(job.hook, job.log, output_path, overwrite, attempts)
-    try:
-        return store(record, transfer, last_frame=last_frame, model=job.model)
-    except SeedanceTransferError as error:
-        if remembers:
-            raise
-        final = SeedanceTransferRefusedError(
-            url=error.url, path=error.path, status_code=error.status_code, seedance_task_id=record.seedance_task_id
-        )
-        cause = str(error).partition(". The video is charged already;")[0]
-        raise final.retold(
-            f"{cause}. Nothing here remembers the video: a retry or a clear would submit another. Store it, free, with "
-            f"SeedanceToObjectStorageOperator(seedance_task_id={record.seedance_task_id!r}, output_path=...)",
-            transient=False,
-        ) from error
-
-
-def paths_of(files: Sequence[StoredFile]) -> Iterator[str]:
-    """Where files are stored."""
-    return (file.path for file in files)

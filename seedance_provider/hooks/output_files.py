@@ -311,6 +311,7 @@ def open_store(url: str) -> tuple[Any, str]:
     :param url: What ``ObjectStoragePath`` takes, or a local path.
     :return: The file system, and the path as it takes it.
     :raises SeedanceConfigurationError: if there is none.
+    :raises SeedanceTransferError: if that could not be told.
     """
     try:
         opened = ObjectStoragePath(url)
@@ -321,7 +322,7 @@ def open_store(url: str) -> tuple[Any, str]:
             "system, such as s3://aws_default@bucket/path, with its provider installed and its connection there"
         )
     except Exception as error:  # noqa: BLE001 - the connection could not be read this time
-        problem = SeedanceError(f"output_path {Folder(url)} cannot be opened ({_told(error)})", charged="no")
+        problem = SeedanceTransferError(f"output_path {Folder(url)} cannot be opened ({_told(error)})", path=url)
     raise problem
 
 

@@ -25,11 +25,14 @@ from seedance_provider.exceptions import (
     SeedanceInvalidRequestError,
     SeedancePermissionError,
     SeedanceTaskNotFoundError,
+    SeedanceTransferError,
     SeedanceTransportError,
 )
 from seedance_provider.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
-from seedance_provider.hooks.media import MediaFile
+from seedance_provider.hooks.media import MediaFile, kind_of
+from seedance_provider.hooks.output_files import Incoming, Place, Received, repeated
 from seedance_provider.hooks.prices import read_price_list
+from seedance_provider.transport.download import downloading
 from seedance_provider.transport.sync import SyncTransport
 from seedance_provider.transport.throttle import Throttle, throttled
 
@@ -238,6 +241,38 @@ class SeedanceHook(BaseHook):
             "Uploaded %s (%d bytes) to %s; it stays for 24 hours", media.name, media.size, url.partition("?")[0]
         )
         return url
+
+    def download(self, record_or_url: TaskRecord | str, path: str | os.PathLike[str] | ObjectStoragePath) -> str:
+        """Download an output, free. It is there as a whole, or not at all; a file of that name is replaced.
+
+        The API key does not go with the request. The vendor refuses the default User-Agents of HTTP libraries, which is
+        why a plain ``requests.get`` fails.
+
+        :param record_or_url: A finished task's record, of which the first output is taken, or an output's URL.
+        :param path: A local path, an ``ObjectStoragePath``, or the URL of an object such as ``s3://bucket/clip.mp4``.
+        :return: The path, as a string.
+        :raises SeedanceTransferError: if it cannot be downloaded or stored, or is no image, video or audio.
+        """
+        expected = None
+        if isinstance(record_or_url, str):
+            url = record_or_url
+        elif record_or_url.outputs:
+            url, expected = record_or_url.urls[0], kind_of(record_or_url.outputs[0].media_type)
+        else:
+            raise SeedanceTransferError(
+                f"The record has no output: its status is {record_or_url.raw_status!r}",
+                seedance_task_id=record_or_url.seedance_task_id,
+                charged="unknown",
+            )
+        place = Place(str(path))
+
+        def attempt() -> Received:
+            with downloading(url, self.settings) as download:
+                return place.save(Incoming(download, expected), self.log)
+
+        received = repeated(attempt, self.log, defaults.TRANSFER_ATTEMPTS)
+        self.log.info("Downloaded %s: %s bytes", place, f"{received.bytes:,}")
+        return place.url
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask for a task that cannot exist: tells whether the key is accepted, and costs no credits.

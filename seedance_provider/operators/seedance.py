@@ -11,13 +11,13 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from seedance_provider import defaults
 from seedance_provider.api import validation as input_tables
-from seedance_provider.config import parse_submit_policy, positive_credits, price_list_path, seconds_of
+from seedance_provider.config import check_storing, parse_submit_policy, positive_credits, price_list_path, seconds_of
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceTaskFailedError, invalid_inputs
 from seedance_provider.links.seedance import SeedanceVideoLink
 
 if TYPE_CHECKING:
     import jinja2
-    from airflow.providers.common.compat.sdk import Asset, Context
+    from airflow.providers.common.compat.sdk import Asset, Context, ObjectStoragePath
 
     from seedance_provider.api.records import TaskRecord
     from seedance_provider.events import ResumeState
@@ -44,8 +44,10 @@ class _SubmittingOperator(BaseOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"inputs": "json"}
     template_ext: Sequence[str] = (".json",)
-    _delivered: tuple[str | None, Decimal | None] = (None, None)
-    """The task that this try delivered, and what was charged for it."""
+    _delivered: tuple[str | None, Decimal | None, Sequence[str]] = (None, None, ())
+    """The task that this try delivered, what was charged for it, and where it was stored."""
+    _stores = False
+    """Whether the outputs are stored."""
 
     def __init__(
         self,
@@ -136,6 +138,7 @@ class _SubmittingOperator(BaseOperator):
             budget_credits=self.budget_credits,
             deferrable=self.deferrable,
             follows=follows,
+            stores=self._stores,
             pushes=bool(self.do_xcom_push),
             use_callback=self.use_callback,
             state=state or ResumeState(),
@@ -270,7 +273,7 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
             elif read.error is not None:
                 raise wait.of_a_slot(job, read.error) from read.error
             submission = submit.obtain(job)
-            self._delivered = submission.seedance_task_id, None
+            self._delivered = submission.seedance_task_id, None, ()
             return submission.seedance_task_id
 
 
@@ -291,8 +294,15 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
     :param timeout: Seconds to wait from the submission. Default: Airflow's ``[seedance] timeout``, else 1800.
     :param resubmits: How many times a task that failed for a transient reason of the vendor's is submitted again within
         one try. Default 0. The vendor refunds failed tasks.
+    :param output_path: Store the outputs there and return their paths: a URL such as
+        ``s3://aws_default@bucket/{{ ds }}/{seedance_task_id}.{ext}`` or an absolute path; a folder if it ends with
+        ``/``. Names in single braces: ``seedance_task_id``, ``index``, ``model``, ``seed``, ``ext``. Default: return
+        the URLs. (templated)
+    :param overwrite: Replace another file in an output's place. Default False: the task fails.
+    :param last_frame: Store the last frame of each video, too, beside it. Default False.
     """
 
+    template_fields: Sequence[str] = (*_SubmittingOperator.template_fields, "output_path")
     operator_extra_links = (SeedanceVideoLink(),)
     ui_color = "#c6b8f2"
     video_url = ""
@@ -306,6 +316,9 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         poll_interval: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         resubmits: int = 0,
+        output_path: str | ObjectStoragePath | None = None,
+        overwrite: bool = False,
+        last_frame: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -315,11 +328,21 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         if isinstance(resubmits, bool) or not isinstance(resubmits, int) or resubmits < 0:
             raise SeedanceConfigurationError(f"resubmits is {resubmits!r}: it must be an integer, 0 or more")
         self.resubmits = resubmits
+        check_storing(output_path, overwrite=overwrite, last_frame=last_frame)
+        if output_path is not None and not wait_for_completion:
+            raise SeedanceConfigurationError(
+                "output_path needs the finished video: with wait_for_completion=False give it to the SeedanceTaskSensor"
+                ", or to SeedanceToObjectStorageOperator"
+            )
+        self.output_path = output_path
+        self.overwrite = overwrite
+        self.last_frame = last_frame
+        self._stores = output_path is not None
 
     def execute(self, context: Context) -> list[str] | str:
         """Submit the task, or continue with that of an earlier try, and wait for it.
 
-        :return: The output URLs; the taskId if ``wait_for_completion`` is False.
+        :return: The output URLs, or with ``output_path`` the paths; the taskId if ``wait_for_completion`` is False.
         :raises SeedanceError: any row of the error table.
         """
         from seedance_provider.execution import results
@@ -333,7 +356,7 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         """Take a trigger's event: a slot to submit into, or the end of the task.
 
         :param event: The payload of a :class:`~seedance_provider.events.TaskEvent`.
-        :return: The output URLs; the taskId if ``wait_for_completion`` is False.
+        :return: The output URLs, or with ``output_path`` the paths; the taskId if ``wait_for_completion`` is False.
         :raises SeedanceError: what the wait ended with.
         """
         from seedance_provider.events import TaskEvent
@@ -373,10 +396,12 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
             self.log.warning("%s", keeps_running(self._waiting_for))
 
     def _generate(self, job: Job) -> list[str] | str:
-        from seedance_provider.execution import submit
+        from seedance_provider.execution import storage, submit
 
+        if self._stores:
+            storage.prepare(self.output_path, last_frame=self.last_frame, model=self.model)
         submission = submit.obtain(job)
-        self._delivered = submission.seedance_task_id, None
+        self._delivered = submission.seedance_task_id, None, ()
         if not self.wait_for_completion:
             return submission.seedance_task_id
         self._waiting_for = submission.seedance_task_id
@@ -391,10 +416,15 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         return self._finish(job, record)
 
     def _finish(self, job: Job, record: TaskRecord) -> list[str]:
-        from seedance_provider.execution import results
+        from seedance_provider.execution import results, storage
 
-        self._delivered = record.seedance_task_id, record.credits_used
-        return results.finish(record, self, job.context, self.log)
+        files = None
+        if self._stores:
+            is_last_chance = not job.receipts.remembers
+            transfer = storage.Transfer(job.hook, self.log, str(self.output_path), self.overwrite, is_last_chance)
+            files = storage.store(record, transfer, last_frame=self.last_frame, model=self.model)
+        self._delivered = record.seedance_task_id, record.credits_used, [file.path for file in files or ()]
+        return results.finish(record, self, job.context, self.log, files)
 
     def _end(self, job: Job, seedance_task_id: str, outcome: Callable[[], TaskRecord]) -> list[str]:
         """Take the end of a deferred wait; submit again what failed for a transient reason."""

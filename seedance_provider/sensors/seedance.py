@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
 
 from seedance_provider import defaults
-from seedance_provider.config import seconds_of
+from seedance_provider.config import check_storing, seconds_of
 from seedance_provider.exceptions import SeedanceError
 from seedance_provider.links.seedance import SeedanceVideoLink
 
@@ -21,13 +21,14 @@ except ImportError:  # Airflow 2.11
     from airflow.exceptions import AirflowRescheduleException
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
+    from seedance_provider.api.records import TaskRecord
     from seedance_provider.execution.wait import Wait
 
 
 class SeedanceTaskSensor(BaseSensorOperator):
-    """Waits for a Seedance task and returns its output URLs.
+    """Waits for a Seedance task and returns its output URLs, or stores its outputs and returns their paths.
 
     Waiting is free. It polls once, then defers, so that a waiting task holds no worker. A ``fail`` raises
     :class:`~seedance_provider.exceptions.SeedanceTaskFailedError` without a retry; a poll that fails never loses the
@@ -42,9 +43,15 @@ class SeedanceTaskSensor(BaseSensorOperator):
         :class:`~seedance_provider.exceptions.SeedanceTaskTimeoutError` is raised, without a retry.
     :param deferrable: Wait in the triggerer. Default True. False: wait in the ``mode`` of ``BaseSensorOperator``,
         ``poke`` or ``reschedule``, with the same schedule and results.
+    :param output_path: Store the outputs there and return their paths: a URL such as
+        ``s3://aws_default@bucket/{{ ds }}/{seedance_task_id}.{ext}`` or an absolute path; a folder if it ends with
+        ``/``. Names in single braces: ``seedance_task_id``, ``index``, ``model``, ``seed``, ``ext``. Default: return
+        the URLs. (templated)
+    :param overwrite: Replace another file in an output's place. Default False: the task fails.
+    :param last_frame: Store the last frame of each video, too, beside it. Default False.
     """
 
-    template_fields: Sequence[str] = ("seedance_task_id", "seedance_conn_id")
+    template_fields: Sequence[str] = ("seedance_task_id", "seedance_conn_id", "output_path")
     operator_extra_links = (SeedanceVideoLink(),)
     ui_color = "#e8e4f8"
     video_url = ""
@@ -59,6 +66,9 @@ class SeedanceTaskSensor(BaseSensorOperator):
         poke_interval: float | timedelta | None = None,
         timeout: float | timedelta | None = None,
         deferrable: bool = True,
+        output_path: str | ObjectStoragePath | None = None,
+        overwrite: bool = False,
+        last_frame: bool = False,
         **kwargs: Any,
     ) -> None:
         interval = seconds_of("poll_interval", poll_interval) or seconds_of("poke_interval", poke_interval)
@@ -72,25 +82,32 @@ class SeedanceTaskSensor(BaseSensorOperator):
         self.seedance_conn_id = seedance_conn_id
         self.poll_interval = interval
         self.deferrable = deferrable
+        check_storing(output_path, overwrite=overwrite, last_frame=last_frame)
+        self.output_path = output_path
+        self.overwrite = overwrite
+        self.last_frame = last_frame
+        self._stores = output_path is not None
 
     def execute(self, context: Context) -> list[str]:
         """Poll once, then wait.
 
-        :return: The output URLs.
+        :return: The output URLs, or with ``output_path`` the paths of the files.
         :raises SeedanceError: if the task ended otherwise than in success, or not in time.
         """
         # What a task instance does is imported when it runs: a DAG file is parsed without it.
-        from seedance_provider.execution import results
+        from seedance_provider.execution import storage
 
         with self._failing_alike(context):
+            if self._stores:
+                storage.prepare(self.output_path)
             wait = self._wait(context)
             if self.deferrable and self.reschedule:
                 self.log.info("mode='reschedule' has no effect while deferrable is True")
             if not self.deferrable and not self.reschedule:
-                return results.finish(wait.block(), self, context, self.log)
+                return self._finish(wait.block(), context)
             record, watch = wait.poll()
             if record is not None:
-                return results.finish(record, self, context, self.log)
+                return self._finish(record, context)
         if not self.deferrable:
             raise AirflowRescheduleException(  # type: ignore[no-untyped-call]
                 datetime.now(UTC) + timedelta(seconds=watch.pause)
@@ -110,10 +127,10 @@ class SeedanceTaskSensor(BaseSensorOperator):
         :raises SeedanceError: what the wait ended with.
         """
         from seedance_provider.events import TaskEvent
-        from seedance_provider.execution import results, wait
+        from seedance_provider.execution import wait
 
         with self._failing_alike(context):
-            return results.finish(wait.outcome(TaskEvent.from_json(event)), self, context, self.log)
+            return self._finish(wait.outcome(TaskEvent.from_json(event)), context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, also after one that Airflow itself ended.
@@ -123,7 +140,7 @@ class SeedanceTaskSensor(BaseSensorOperator):
         :param context: The context.
         :return: The output URLs.
         """
-        from seedance_provider.execution import results, wait
+        from seedance_provider.execution import wait
 
         try:
             if next_method == "execute_complete":
@@ -131,7 +148,7 @@ class SeedanceTaskSensor(BaseSensorOperator):
             reason = str((next_kwargs or {}).get("error", "no reason given"))
             with self._failing_alike(context):
                 record = wait.last_poll(self._wait(context).hook, self.seedance_task_id, reason)
-                return results.finish(record, self, context, self.log)
+                return self._finish(record, context)
         except AirflowSkipException as skip:
             # On Airflow 3 the base class puts a text of its own in place of the reason.
             raise skip.__cause__ if isinstance(skip.__cause__, AirflowSkipException) else skip from None
@@ -142,12 +159,21 @@ class SeedanceTaskSensor(BaseSensorOperator):
         :return: Whether the task succeeded and, if so, its output URLs.
         :raises SeedanceError: if it ended otherwise.
         """
-        from seedance_provider.execution import results
-
         record, _ = self._wait(context).poll()
         if record is None:
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=results.finish(record, self, context, self.log))
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(record, context))
+
+    def _finish(self, record: TaskRecord, context: Context) -> list[str]:
+        from seedance_provider.execution import results, storage
+        from seedance_provider.hooks.seedance import SeedanceHook
+
+        files = None
+        if self._stores:
+            hook = SeedanceHook(self.seedance_conn_id)
+            transfer = storage.Transfer(hook, self.log, str(self.output_path), self.overwrite)
+            files = storage.store(record, transfer, last_frame=self.last_frame)
+        return results.finish(record, self, context, self.log, files)
 
     def _wait(self, context: Context) -> Wait:
         from seedance_provider.execution.wait import Wait
