@@ -375,7 +375,7 @@ class SeedanceTransferError(SeedanceError):
 
     :param url: The output's URL without its query, which may be a signature.
     :param path: Where it was to be stored, if that was known.
-    :param transient: Whether another attempt may help at once. Default True.
+    :param transient: Whether another attempt may help at once. Default: what the class says.
     """
 
     charged: Charged = "yes"
@@ -387,14 +387,16 @@ class SeedanceTransferError(SeedanceError):
         *,
         url: str | None = None,
         path: str | None = None,
-        transient: bool = True,
+        transient: bool | None = None,
         **details: Any,
     ) -> None:
         super().__init__(text, **details)
         self.url = url
         self.path = path
-        self.transient = transient
+        self.transient = type(self).transient if transient is None else transient
 
 
 class SeedanceTransferRefusedError(SeedanceTransferError, AirflowFailException):
     """No retry can store the output: its link is gone, another file is in its place, or a retry would submit again."""
+
+    transient = False

@@ -395,7 +395,7 @@ class Transfer:
         else:
             return error.retold(f"{error}. The video is charged already; a retry stores it, free{about}", **details)
         return SeedanceTransferRefusedError(
-            text, url=error.url, status_code=error.status_code, message=error.message, transient=False, **details
+            text, url=error.url, status_code=error.status_code, message=error.message, **details
         )
 
     def _in_the_way(self, place: Place, output: Output) -> SeedanceTransferRefusedError:
@@ -405,7 +405,6 @@ class Transfer:
             f"{{seedance_task_id}} in output_path, or set overwrite=True{f' (task {task})' if task else ''}",
             url=output.source,
             path=place.url,
-            transient=False,
         )
 
     def _sidecar(self, output: Output, media_type: str, received: dict[str, Any]) -> dict[str, Any]:
@@ -458,6 +457,5 @@ def store(
             f"last_frame=True, but the record names no last frame for {missing} of {len(record.outputs)} outputs. "
             f"Everything else is stored; set last_frame=False (task {record.seedance_task_id})",
             seedance_task_id=record.seedance_task_id,
-            transient=False,
         )
     return stored

@@ -74,6 +74,10 @@ TABLE = {
     "SeedanceTaskFailedError": Row(FAILS_AT_ONCE, "no", details={"code": "1001", "record": FAILED}),
     "SeedanceOutputMissingError": Row(FAILS_AT_ONCE, "yes", details={"code": None, "record": FAILED}),
     "SeedanceTaskTimeoutError": Row(TIMES_OUT, "yes"),
+    "SeedanceTransferError": Row(
+        RETRYABLE, "yes", transient=True, details={"url": "https://cdn.example/a.mp4", "path": "s3://aws@bucket/a.mp4"}
+    ),
+    "SeedanceTransferRefusedError": Row(FAILS_AT_ONCE, "yes", details={"url": None, "path": "/videos/a.mp4"}),
 }
 COMMON: dict[str, Any] = {"status_code": 418, "message": "the vendor's words", "seedance_task_id": "task_a"}
 
