@@ -15,6 +15,7 @@ from seedance_provider.api import catalog
 from seedance_provider.api.flows import CHECK_MANUALLY, check_manually
 from seedance_provider.config import command, ledger_path
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceSubmitUncertainError
+from seedance_provider.execution import spending
 from seedance_provider.execution.receipts import Outcome, Receipt, Stage
 from seedance_provider.execution.stores import Facts, LedgerStore, Owner, Store, TaskStateStore, key_path
 from seedance_provider.hooks.ledger_files import Folder, new_submission
@@ -205,6 +206,10 @@ class Receipts:
         receipt = found.receipt.submitted(record.seedance_task_id, created_at)
         if record.status.is_terminal:
             receipt = replace(receipt, stage=Stage.ENDED, outcome=Outcome(record.status))
+            self.facts.credits = record.credits_used
+        if record.failure is not None:  # a clear submits again without a look at it; the vendor refunds it
+            self.facts.credits, self.facts.reason = Decimal(0), record.failure.message
+            spending.settle_reservations(self.facts.reserved, Decimal(0), log)
         assert self._store is not None  # noqa: S101 - something was found in it
         owner = {} if found.owner is None else {"owner": found.owner}
         self._store.answer(self._payload(receipt) | owner)

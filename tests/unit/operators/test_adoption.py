@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from seedance_provider.cli.definition import make_parser
-from seedance_provider.exceptions import SeedanceError, SeedanceSubmitUncertainError
+from seedance_provider.exceptions import SeedanceError, SeedanceSubmitUncertainError, SeedanceTaskFailedError
 from seedance_provider.execution.ledger import SeedanceLedger
 from seedance_provider.hooks.seedance import SeedanceHook
 from tests.support.airflow import hurry
@@ -90,15 +90,20 @@ def test_the_reservation_stands_until_the_end_is_known(seedance_emulator: Emulat
     assert SeedanceLedger().spent("promo") == FOX_CREDITS == seedance_emulator.bill()["credits_spent"]
 
 
-def test_an_adopted_video_that_fails_is_submitted_again_by_the_next_clear(seedance_emulator: Emulator) -> None:
-    instance = Instance(inputs=FOX | {"prompt": "a fox [[fail:2038]]"})
+def test_an_adopted_video_that_failed_is_submitted_again_and_holds_nothing_of_a_budget(
+    seedance_emulator: Emulator,
+) -> None:
+    seedance_emulator.add_fault("fail", code="2038", message="Blocked")
+    instance = Instance(budget="promo", budget_credits=1000)
     seedance_task_id, _ = lose_the_answer(seedance_emulator, instance)
+    with pytest.raises(SeedanceTaskFailedError):
+        SeedanceHook().wait_for_task(seedance_task_id, poll_interval=0.05)
     SeedanceLedger().adopt(seedance_task_id, **VIDEO)
-    with pytest.raises(SeedanceError, match=seedance_task_id):
-        instance.clear()
-    with pytest.raises(SeedanceError, match="2038"):
-        instance.clear()
+    (told,) = SeedanceLedger().receipts()
+    assert (told.status, told.reason, SeedanceLedger().spent("promo")) == ("fail", "Blocked", 0)
+    instance.clear()
     assert seedance_emulator.bill()["tasks_created"] == 2
+    assert SeedanceLedger().spent("promo") == FOX_CREDITS
 
 
 def test_no_task_is_adopted_twice(seedance_emulator: Emulator) -> None:
