@@ -60,7 +60,7 @@ def finish(
     _push(operator, context, XCOM_RECORD_KEY, record.model_dump(mode="json"), must=True)
     report("success", record)
     if isinstance(operator, BaseSensorOperator):  # who submits a task and follows it tells of its end itself
-        collected.note_end(record, Outcome.SUCCESS, task_log)
+        collected.note_end(record, Outcome.SUCCESS, task_log, paths=[file.path for file in files or ()])
     operator.video_url = record.urls[0]
     return record.urls if files is None else finish_transfer(files, operator, context)
 

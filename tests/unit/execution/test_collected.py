@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,8 +38,8 @@ def creating(run: str = "monday", **arguments: Any) -> Instance:
     return Instance(run, wait_for_completion=False, **budget | arguments)
 
 
-def collect(seedance_task_id: str, mode: str = "deferred") -> list[str]:
-    return run_sensor(mode, seedance_task_id=seedance_task_id, poll_interval=0.05)
+def collect(seedance_task_id: str, mode: str = "deferred", **arguments: Any) -> list[str]:
+    return run_sensor(mode, seedance_task_id=seedance_task_id, poll_interval=0.05, **arguments)
 
 
 def told() -> LedgerReceipt:
@@ -55,6 +56,12 @@ def test_a_success_is_told_with_what_it_cost(seedance_emulator: Emulator, mode: 
     collect(creating().run(), mode)
     assert (told().status, told().credits, told().task_id) == ("delivered", FOX_CREDITS, "task")
     assert told().credits == seedance_emulator.bill()["credits_spent"]
+
+
+def test_the_paths_of_stored_outputs_are_told(seedance_emulator: Emulator, tmp_path: Path) -> None:
+    stored = collect(creating().run(), output_path=f"{tmp_path}/")
+    assert list(told().paths) == stored
+    assert all(Path(path).stat().st_size for path in stored)
 
 
 @pytest.mark.parametrize("mode", MODES)
