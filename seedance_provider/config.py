@@ -179,6 +179,14 @@ def seconds_of(name: str, value: float | timedelta | None) -> float | None:
     return float(seconds)
 
 
+def is_from_mapped(operator: Any) -> bool:
+    """Whether a mapped operator has made this one, on a worker: what is wrong is then told when it runs.
+
+    An error of its constructor would leave nothing in XCom, from which a later task tells of the items that failed.
+    """
+    return bool(getattr(operator, "_BaseOperator__from_mapped", False))
+
+
 OUTPUT_PATH_NAMES = ("seedance_task_id", "index", "model", "seed", "ext")
 """What an ``output_path`` may name in single braces."""
 _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)

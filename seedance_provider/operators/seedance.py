@@ -11,7 +11,14 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from seedance_provider import defaults
 from seedance_provider.api import validation as input_tables
-from seedance_provider.config import check_storing, parse_submit_policy, positive_credits, price_list_path, seconds_of
+from seedance_provider.config import (
+    check_storing,
+    is_from_mapped,
+    parse_submit_policy,
+    positive_credits,
+    price_list_path,
+    seconds_of,
+)
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceTaskFailedError, invalid_inputs
 from seedance_provider.links.seedance import SeedanceVideoLink
 
@@ -102,7 +109,8 @@ class _SubmittingOperator(BaseOperator):
             parse_submit_policy(submit_policy, "submit_policy")
         if validation not in ("strict", "warn"):
             raise SeedanceConfigurationError(f"validation is {validation!r}: it must be 'strict' or 'warn'")
-        if validation == "strict" and not (isinstance(inputs, str) or input_tables.is_rendered_later(inputs)):
+        is_known = not (isinstance(inputs, str) or is_from_mapped(self) or input_tables.is_rendered_later(inputs))
+        if validation == "strict" and is_known:
             # What is written out in the DAG file is checked while it is parsed, long before it could cost anything.
             report = input_tables.check(model, inputs, partial=True, allow_local_media=upload_media)
             if report.problems:
@@ -328,7 +336,8 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         if isinstance(resubmits, bool) or not isinstance(resubmits, int) or resubmits < 0:
             raise SeedanceConfigurationError(f"resubmits is {resubmits!r}: it must be an integer, 0 or more")
         self.resubmits = resubmits
-        check_storing(output_path, overwrite=overwrite, last_frame=last_frame)
+        if not is_from_mapped(self):
+            check_storing(output_path, overwrite=overwrite, last_frame=last_frame)
         if output_path is not None and not wait_for_completion:
             raise SeedanceConfigurationError(
                 "output_path needs the finished video: with wait_for_completion=False give it to the SeedanceTaskSensor"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
 
 from seedance_provider import defaults
-from seedance_provider.config import check_storing, seconds_of
+from seedance_provider.config import check_storing, is_from_mapped, seconds_of
 from seedance_provider.exceptions import SeedanceError
 from seedance_provider.links.seedance import SeedanceVideoLink
 
@@ -82,7 +82,8 @@ class SeedanceTaskSensor(BaseSensorOperator):
         self.seedance_conn_id = seedance_conn_id
         self.poll_interval = interval
         self.deferrable = deferrable
-        check_storing(output_path, overwrite=overwrite, last_frame=last_frame)
+        if not is_from_mapped(self):
+            check_storing(output_path, overwrite=overwrite, last_frame=last_frame)
         self.output_path = output_path
         self.overwrite = overwrite
         self.last_frame = last_frame

@@ -197,6 +197,8 @@ def test_nothing_is_said_of_what_is_right(seedance_emulator: Emulator, task_log:
 # In a real run: templates, files, mapped tasks. One for all tests, as the first costs some seconds.
 
 TASKS = """
+    from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
+
     def create(task_id, inputs, **arguments):
         retries = {"retries": 2, "retry_delay": timedelta(0)}
         return SeedanceCreateTaskOperator(task_id=task_id, inputs=inputs, **retries | arguments)
@@ -219,6 +221,12 @@ TASKS = """
     partial.expand(inputs=wanted())
     SeedanceCreateTaskOperator.partial(task_id="literal", inputs={"prompt": "a fox", "duration": 15}).expand(
         model=["seedance-20", "seedance2-5", "wan3.0-text-to-video", "seedance2-5-extend"]
+    )
+    SeedanceGenerateVideoOperator.partial(task_id="stored", inputs={"prompt": "no place"}).expand(
+        output_path=["/tmp/{name}.mp4", "fox.mp4"]
+    )
+    SeedanceTaskSensor.partial(task_id="waited", seedance_task_id="demo_task_t2v_success").expand(
+        output_path=["/tmp/{name}.mp4"]
     )
 """
 
@@ -253,6 +261,24 @@ def test_what_is_wrong_after_rendering_fails_without_a_retry(run: DagOutcome, na
 def test_of_mapped_tasks_only_the_wrong_one_fails(run: DagOutcome) -> None:
     assert [run["mapped", index].state for index in range(3)] == ["success", "failed", "success"]
     assert run["mapped", 1].try_number == 1
+
+
+@pytest.mark.parametrize(
+    ("task_id", "index", "named"),
+    [
+        ("mapped", 1, "aspect_ratio"),
+        ("literal", 3, "videoUrls"),
+        ("stored", 0, "{name}"),
+        ("stored", 1, "fox.mp4"),
+        ("waited", 0, "{name}"),
+    ],
+)
+def test_why_a_mapped_one_is_wrong_is_in_xcom_for_a_later_task(
+    run: DagOutcome, emulator: Emulator, task_id: str, index: int, named: str
+) -> None:
+    assert run[task_id, index].state == "failed"
+    assert named in run[task_id, index].xcoms["seedance_error"]["message"]
+    assert "no place" not in [task["prompt"] for task in emulator.bill()["tasks"]]
 
 
 def test_the_inputs_of_mapped_models_are_judged_by_each_model(run: DagOutcome) -> None:
