@@ -53,7 +53,7 @@ class Callbacks:
         shape = settings.webhook_shape or dialects.WEBHOOK_SHAPE_OF[settings.dialect]
         waits = settings.webhook_retry_seconds
         waits = dialects.WEBHOOK_RETRIES[shape] if waits is None else waits
-        view = view_of(task, max(task.ends, self._state.clock()))
+        view = view_of(task, max(task.ends, self._state.clock()), self._state.settings.link_seconds)
         body = dialects.compact(dialects.webhook(shape, view)).encode()
         for copy in range(1, task.webhook_copies + 1):
             for attempt, wait in enumerate((0.0, *waits), 1):

@@ -132,7 +132,7 @@ class Jobs:
             raise ApiError(404, "Task not found")
         if task.account.name != account.name:
             raise ApiError(403, "Access denied")
-        view = view_of(task, state.clock())
+        view = view_of(task, state.clock(), state.settings.link_seconds)
         facts = call.facts
         facts |= {"status": view.status, "shown": view.status}
         taken = [

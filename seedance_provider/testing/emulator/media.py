@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from seedance_provider.testing.emulator.jobs import DEMO_TASKS
-from seedance_provider.testing.emulator.messages import Call, MediaFile
+from seedance_provider.testing.emulator.messages import Call, MediaFile, storage_error
 from seedance_provider.testing.emulator.views import EXTENSIONS
 
 if TYPE_CHECKING:
@@ -32,7 +32,16 @@ class Media:
         task_id = re.sub(r"-(last-frame|\d+)$", "", stem)
         if extension not in _FILES or not self._finished(task_id):
             return web.Response(status=404, text="Not Found")
+        if self._state.settings.link_seconds is not None and not self._good_until(call) > self._state.clock():
+            return storage_error(403, "AccessDenied", "Request has expired")
         return MediaFile(_FOLDER / _FILES[extension], _TYPES[extension])
+
+    @staticmethod
+    def _good_until(call: Call) -> float:
+        try:
+            return float(call.request.query.get("Expires", "0"))
+        except ValueError:
+            return 0.0
 
     def _finished(self, task_id: str) -> bool:
         task = self._state.ledger.tasks.get(task_id)

@@ -25,6 +25,7 @@ class Settings:
     webhook_retry_seconds: tuple[float, ...] | None = None  # waits before further attempts; None: the dialect's
     upload_expiry_seconds: float = 900.0  # life of a signed upload URL
     asset_ttl_seconds: float = 86_400.0  # life of an uploaded file
+    link_seconds: float | None = None  # life of a link to an output; each record has new ones. None: for ever
 
     def __post_init__(self) -> None:
         self._check()
@@ -60,7 +61,9 @@ class Settings:
         if self.webhook_retry_seconds is not None:
             self.webhook_retry_seconds = tuple(self.webhook_retry_seconds)
         seconds = ("waiting_seconds", "generating_seconds", "settlement_seconds", "upload_expiry_seconds")
-        for name in (*seconds, "asset_ttl_seconds"):
+        for name in (*seconds, "asset_ttl_seconds", "link_seconds"):
             value = getattr(self, name)
+            if name == "link_seconds" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
                 raise ValueError(f"{name} must be a number of seconds from 0, not {value!r}")

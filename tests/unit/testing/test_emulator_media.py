@@ -77,6 +77,39 @@ def test_media_downloads_need_a_user_agent_too(api: Api) -> None:
     assert requests.get(output_of(api)["url"], timeout=5).status_code == 403
 
 
+def test_links_expire_and_each_record_has_new_ones(api: Api, clock: Clock) -> None:
+    api.emulator.settings.link_seconds = 60.0
+    task_id = api.create_id()
+    first = api.finished(task_id)["output"][0]
+    assert requests.get(first["url"], headers=AGENT, timeout=5).status_code == 200
+    clock.forward(61)
+    for url in (first["url"], first["lastFrameImage"], first["url"].partition("?")[0], f"{first['url']}x"):
+        assert requests.get(url, headers=AGENT, timeout=5).status_code == 403
+    second = api.poll(task_id).json()["output"][0]
+    for url in (second["url"], second["lastFrameImage"]):
+        assert requests.get(url, headers=AGENT, timeout=5).status_code == 200
+
+
+def test_other_media_come_under_the_genuine_content_type(api: Api) -> None:
+    output = output_of(api)
+    api.emulator.add_fault("other_media", times=2)
+    picture, video = (requests.get(output[name], headers=AGENT, timeout=5) for name in ("url", "lastFrameImage"))
+    assert (picture.headers["Content-Type"], picture.content[:4]) == ("video/mp4", b"\x89PNG")
+    assert (video.headers["Content-Type"], video.content[4:8]) == ("image/png", b"ftyp")
+    api.emulator.add_fault("other_media")
+    assert api.call("GET", "/videos/task_absent.mp4").status_code == 404
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_file_can_be_lengthened(api: Api, chunked: bool) -> None:
+    url = output_of(api)["url"]
+    api.emulator.add_fault("padded", on="media", bytes=1_000_000, chunked=chunked)
+    answer = requests.get(url, headers=AGENT, timeout=5)
+    assert len(answer.content) == 1_000_000
+    assert answer.content.startswith((MEDIA / "video.mp4").read_bytes())
+    assert ("Content-Length" in answer.headers) is not chunked
+
+
 def test_mov_images_and_several_outputs(api: Api) -> None:
     movie = output_of(api, model="seedance2-5", output_format="mov")
     assert movie["mediaType"] == "video/quicktime"

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from seedance_provider.testing.emulator import dialects, texts
 from seedance_provider.testing.emulator.faults.base import Exchange, ReplyFault
-from seedance_provider.testing.emulator.messages import html_reply, json_reply
+from seedance_provider.testing.emulator.messages import MediaFile, html_reply, json_reply
 
 
 def _in_the_vendors_words(exchange: Exchange, status: int, message: str | None = None) -> web.Response:
@@ -171,6 +171,19 @@ class Oversize(ReplyFault, name="oversize"):
 
     async def reply(self, exchange: Exchange, _: web.StreamResponse | None) -> web.StreamResponse:
         return json_reply({"padding": "x" * self.bytes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherMedia(ReplyFault, name="other_media", on="media"):
+    """A picture where a video is asked for, and the other way round; the Content-Type is that of what was asked for."""
+
+    accept: bool = True
+
+    async def reply(self, exchange: Exchange, genuine: web.StreamResponse | None) -> web.StreamResponse:
+        if not isinstance(genuine, MediaFile):
+            return genuine or web.Response(status=404)
+        other = "last_frame.png" if genuine.file.suffix == ".mp4" else "video.mp4"
+        return MediaFile(genuine.file.with_name(other), genuine.headers["Content-Type"])
 
 
 @dataclass(frozen=True, kw_only=True)

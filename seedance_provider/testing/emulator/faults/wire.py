@@ -209,6 +209,26 @@ class ChunkCut(_Wire, name="chunk_cut"):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Padded(_Wire, name="padded"):
+    """The genuine answer, lengthened: announced as so long, or in chunks without a length."""
+
+    bytes: int = 20_000_000
+    chunked: bool = False
+
+    async def write(self, line: _Line, answer: _Answer) -> None:
+        rest = max(self.bytes - len(answer.body), 0)
+        if self.chunked:
+            line.write(answer.head(("Transfer-Encoding", "chunked")))
+            line.write(f"{len(answer.body) + rest:x}\r\n".encode() + answer.body)
+            await line.flood(rest)
+            line.write(b"\r\n0\r\n\r\n")
+        else:
+            line.write(answer.head(("Content-Length", len(answer.body) + rest)) + answer.body)
+            await line.flood(rest)
+        await line.end("fin")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TwoLengths(_Wire, name="two_lengths"):
     """The genuine answer with two Content-Length headers that differ."""
 
