@@ -72,4 +72,11 @@ def register(owner: Owner, asset: tuple[str, str], record: TaskRecord) -> None:
 
 def extra_of(record: TaskRecord) -> dict[str, Any]:
     """What the event of a video says of it."""
-    return {"seedance_task_id": record.seedance_task_id}
+    return {
+        "seedance_task_id": record.seedance_task_id,
+        "model": record.model,
+        "urls": [url.partition("?")[0] for url in record.urls],
+        "paths": [],
+        "credits": None if record.credits_used is None else float(record.credits_used),
+        "seconds": record.generation_seconds,
+    }

@@ -1,0 +1,160 @@
+"""``on_completion``: one event for each video, registered by the API server, with nobody waiting and no poll."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("fastapi")  # Airflow 2.11 has no receiver
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS, AIRFLOW_V_3_3_PLUS
+
+if not AIRFLOW_V_3_1_PLUS:
+    pytest.skip("Airflow 3.1 and later have the receiver", allow_module_level=True)
+
+from airflow.models.asset import AssetEvent, AssetModel
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+from seedance_provider import defaults
+from seedance_provider.execution.stores import Owner
+from seedance_provider.hooks.seedance import SeedanceHook
+from seedance_provider.plugins.callbacks import Receiver
+from seedance_provider.plugins.events import register
+from tests.support.airflow import DagOutcome, hurry, run_dag
+from tests.support.receiver import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from seedance_provider.testing import Emulator
+
+INPUTS = '{"prompt": "a fox [[waiting:0]] [[generating:%s]]", "duration": 5, "outputResolution": "720p"}'
+CREATE = """
+    from airflow.providers.common.compat.sdk import Asset
+
+    SeedanceCreateTaskOperator(task_id="create", on_completion=Asset("%s"), inputs=%s)
+"""
+
+
+@pytest.fixture(params=["ledger", pytest.param("task state", marks=pytest.mark.skipif(
+    not AIRFLOW_V_3_3_PLUS, reason="Airflow 3.3 and later have a task state store"
+))])  # fmt: skip
+def api_server(
+    request: pytest.FixtureRequest,
+    airflow_database: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seedance_emulator: Emulator,
+) -> Iterator[None]:
+    hurry(monkeypatch)
+    monkeypatch.setattr(defaults, "CALLBACK_PAUSES", (0.5, 1.0))
+    if request.param == "ledger":
+        monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", f"file://{tmp_path}/ledger")
+    with serving(Receiver()) as url:
+        monkeypatch.setenv("AIRFLOW__SEEDANCE__CALLBACK_BASE_URL", url)
+        yield
+
+
+def run(folder: Path, tasks: str) -> DagOutcome:
+    (folder / "dags").mkdir(exist_ok=True)
+    return run_dag(folder / "dags", textwrap.dedent(tasks))
+
+
+def events(asset: str) -> list[AssetEvent]:
+    found = select(AssetEvent).join(AssetModel, AssetModel.id == AssetEvent.asset_id).where(AssetModel.name == asset)
+    with create_session() as session:
+        return list(session.scalars(found))
+
+
+def wait_for_deliveries(emulator: Emulator, count: int) -> list[int]:
+    deadline = time.monotonic() + 20
+    while len(emulator.deliveries()) < count:
+        assert time.monotonic() < deadline, emulator.deliveries()
+        time.sleep(0.05)
+    return [delivery["status"] for delivery in emulator.deliveries()]
+
+
+@pytest.mark.usefixtures("api_server")
+@pytest.mark.seedance_emulator(webhook_copies=3)
+def test_a_finished_video_is_one_event_without_a_poll_by_any_task(
+    request: pytest.FixtureRequest, tmp_path: Path, seedance_emulator: Emulator
+) -> None:
+    asset = f"videos of {request.node.name}"
+    done = run(tmp_path, CREATE % (asset, INPUTS % 1))
+    assert done["create"].state == "success"
+    assert wait_for_deliveries(seedance_emulator, 3) == [200, 200, 200]
+    (event,) = events(asset)
+    extra = event.extra
+    assert extra["seedance_task_id"] == done["create"].returned
+    assert (event.source_dag_id, event.source_run_id) == (done.dag_id, done.run_id)
+    assert (event.source_task_id, event.source_map_index) == ("create", -1)
+    assert {"model", "urls", "paths", "credits", "seconds"} <= extra.keys()
+
+
+@pytest.mark.usefixtures("api_server")
+def test_a_failed_video_is_no_event(
+    request: pytest.FixtureRequest, tmp_path: Path, seedance_emulator: Emulator
+) -> None:
+    asset = f"videos of {request.node.name}"
+    run(tmp_path, CREATE % (asset, (INPUTS % 1).replace("fox", "fox [[fail]]")))
+    assert wait_for_deliveries(seedance_emulator, 1) == [200]
+    assert events(asset) == []
+
+
+@pytest.mark.usefixtures("api_server")
+def test_mapped_tasks_have_an_event_each(
+    request: pytest.FixtureRequest, tmp_path: Path, seedance_emulator: Emulator
+) -> None:
+    asset = f"videos of {request.node.name}"
+    run(
+        tmp_path,
+        f"""
+        from airflow.providers.common.compat.sdk import Asset
+
+        SeedanceCreateTaskOperator.partial(task_id="create", on_completion=Asset("{asset}")).expand(
+            inputs=[{INPUTS % 1}, {INPUTS % 1.1}]
+        )
+        """,
+    )
+    assert wait_for_deliveries(seedance_emulator, 2) == [200, 200]
+    assert sorted(event.source_map_index for event in events(asset)) == [0, 1]
+
+
+@pytest.mark.usefixtures("api_server")
+def test_an_answer_that_was_lost_costs_no_second_video_and_no_event(
+    request: pytest.FixtureRequest, tmp_path: Path, seedance_emulator: Emulator
+) -> None:
+    asset = f"videos of {request.node.name}"
+    inputs = (INPUTS % 1).replace("fox", "fox [[createTask:reset:accept=true]]")
+    done = run(tmp_path, CREATE % (asset, inputs))
+    assert done["create"].state == "success"
+    assert seedance_emulator.bill()["tasks_created"] == 1
+    (event,) = events(asset)
+    assert event.extra["seedance_task_id"] == done["create"].returned
+
+
+def test_servers_that_register_at_the_same_moment_make_one_event(
+    airflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seedance_emulator: Emulator
+) -> None:
+    hurry(monkeypatch)
+    done = run(tmp_path, "SeedanceCreateTaskOperator(task_id='create', inputs=%s)" % (INPUTS % 0))
+    record = SeedanceHook().wait_for_task(done["create"].returned, poll_interval=0.05, timeout=10)
+    owner, asset = Owner(done.dag_id, done.run_id, "create", -1), ("at once", "at once")
+    with ThreadPoolExecutor(4) as servers:
+        list(servers.map(lambda _: register(owner, asset, record), range(8)))
+    assert len(events("at once")) == 1
+
+
+def test_a_task_instance_that_was_deleted_gets_no_event(
+    airflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seedance_emulator: Emulator
+) -> None:
+    hurry(monkeypatch)
+    task = SeedanceHook().create_task("seedance-20", {"prompt": "a fox", "duration": 5})
+    record = SeedanceHook().wait_for_task(task, poll_interval=0.05, timeout=10)
+    register(Owner("gone", "gone", "gone", -1), ("of nobody", "of nobody"), record)
+    assert events("of nobody") == []
