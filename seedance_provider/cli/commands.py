@@ -64,10 +64,16 @@ def _printing(command: Callable[[Namespace], Answer]) -> Callable[[Namespace], N
                 answer = command(args)
         except (AirflowException, OSError) as error:
             raise SystemExit(str(error)) from error
-        if args.output == "json":
-            print(json.dumps(answer.data, indent=2, default=_plain))  # noqa: T201
-        else:
-            _print_table(answer)
+        try:
+            if args.output == "json":
+                print(json.dumps(answer.data, indent=2, default=_plain))  # noqa: T201
+            else:
+                _print_table(answer)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Who reads it has enough, like head. Python flushes once more when it ends: into nothing then.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
         if answer.failed:
             raise SystemExit(1)
 

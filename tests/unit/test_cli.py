@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -363,6 +364,16 @@ def test_as_a_module_it_prints_nothing_but_json_to_standard_output(seedance_emul
     assert (record["seedance_task_id"], record["status"]) == (seedance_task_id, "success")
     assert record["credits_used"] == 200
     assert seedance_task_id in done.stderr, "the log is not lost"
+
+
+@pytest.mark.parametrize("output", ["json", "table"])
+def test_a_reader_who_has_enough_is_no_error_message(file: File, output: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "seedance_provider", "estimate", "-o", output, file([GOOD] * 100)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, "BrokenPipe" in done.stderr) == (1, False)
 
 
 @pytest.mark.skipif(Version(airflow.__version__) < Version("3.2"), reason="Airflow 3.2 brought commands of providers")
