@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -19,8 +20,9 @@ from hypothesis.stateful import (
 )
 
 from seedance_provider import defaults
-from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError
+from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError, SeedanceTaskFailedError
 from seedance_provider.execution.budgets import Budget
+from seedance_provider.execution.ledger import SeedanceLedger
 from seedance_provider.execution.memory import Receipts
 from seedance_provider.hooks.ledger_files import Folder
 from seedance_provider.hooks.seedance import SeedanceHook
@@ -62,6 +64,7 @@ class Ledgered(RuleBasedStateMachine):
         self.must_clear = False
         self.was_cleared = False  # since a receipt was last written
         self.told = False  # that the outcome is unknown, for manual review
+        self.lost = False  # whether the last answer got lost with the id of a task
         self.patch = pytest.MonkeyPatch()
 
     @initialize()
@@ -104,7 +107,7 @@ class Ledgered(RuleBasedStateMachine):
             return
         if cleared and self.told:
             self.unknown, self.known = 0, None
-        self.told = False
+        self.told = self.lost = False
         self.unknown += 1
         if point == "after the intent":
             self.known = Video("unknown", prompt)
@@ -115,6 +118,7 @@ class Ledgered(RuleBasedStateMachine):
             self.created += 1
             if point == "after the reply":
                 self.known = Video("unknown", prompt, answer == "fails")
+                self.lost = True
                 return
             self.unknown = 0
             self.known = Video("running", prompt, answer == "fails")
@@ -137,6 +141,19 @@ class Ledgered(RuleBasedStateMachine):
     )
     def cleared(self, point: str, answer: str, prompt: str) -> None:
         self.tried(point, answer, prompt, cleared=True)
+
+    @precondition(lambda self: self.lost)
+    @rule()
+    def adopted(self) -> None:
+        """A person finds the video in the vendor's list, and says so."""
+        assert self.known is not None
+        task = self.emulator.bill()["tasks"][-1]["taskId"]
+        with contextlib.suppress(SeedanceTaskFailedError):
+            SeedanceHook().wait_for_task(task, poll_interval=0.02)
+        who = {"key": self.key} if self.key else {"dag_id": "dag", "run_id": "monday", "task_id": "task"}
+        SeedanceLedger().adopt(task, **who)
+        self.known = self.known._replace(state="failed" if self.known.fails else "running")
+        self.unknown, self.told, self.lost = 0, False, False
 
     def tried(self, point: str, answer: str, prompt: str, *, cleared: bool) -> None:
         self.was_cleared |= cleared
