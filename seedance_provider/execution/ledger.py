@@ -29,6 +29,7 @@ from seedance_provider.hooks.ledger_files import (
     new_writer,
     now_ms,
     part,
+    progress,
     read_entry_name,
     read_entry_names,
     standing,
@@ -161,7 +162,7 @@ class SeedanceLedger:
             below = f"{below}/{part(run_id)}"
         found = [
             receipt
-            for receipt in (*self._told(below, since_ms), *self._told("v1/key", since_ms))
+            for receipt in (*self._told(below, since_ms), *self._told("v1/key", since_ms, shared=True))
             if (dag_id is None or receipt.dag_id == dag_id)
             and (run_id is None or receipt.run_id == run_id)
             and (budget is None or budget in receipt.budgets)
@@ -277,12 +278,11 @@ class SeedanceLedger:
         folder = self._root / key_path(key, conn_id)
         names = folder.names()
         number = last_number(names)
-        counting = [entry for entry in latest_by_submission(names).values() if entry.stage not in SET_ASIDE]
-        for name, content in folder.read([str(entry) for entry in counting]):
+        counting = {str(entry): entry for entry in latest_by_submission(names).values() if entry.stage not in SET_ASIDE}
+        for name, content in folder.read(list(counting)):
             number += 1
-            entry = read_entry_name(name)
-            assert entry is not None  # noqa: S101 - made from one
-            folder.write(str(EntryName(number, now_ms(), FORGOTTEN, entry.submission, new_writer())), content)
+            entry = EntryName(number, now_ms(), FORGOTTEN, counting[name].submission, new_writer())
+            folder.write(str(entry), content)
         return bool(counting)
 
     def prune(self, older_than: timedelta) -> int:
@@ -331,15 +331,18 @@ class SeedanceLedger:
             folders[f"{below}/{folder}"].append(name)
         yield from folders.items()
 
-    def _told(self, below: str, since_ms: int | None) -> Iterator[LedgerReceipt]:
+    def _told(self, below: str, since_ms: int | None, *, shared: bool = False) -> Iterator[LedgerReceipt]:
+        """One receipt for each submission in the folders; where many share one, for each of them."""
         wanted: dict[str, EntryName] = {}
         first: dict[tuple[str, str], int] = {}
         for folder, names in self._folders(below):
             latest = latest_by_submission(names)
-            for entry in read_entry_names(names):
+            entries = read_entry_names(names)
+            for entry in entries:
                 first.setdefault((folder, entry.submission), entry.written_ms)
+            for entry in sorted(entries, key=progress):
                 last = latest[entry.submission]
-                is_told = entry == last if below.startswith("v1/task") else entry.stage != WITHDRAWN
+                is_told = entry.stage != WITHDRAWN if shared else entry == last
                 if is_told and last.stage != WITHDRAWN and (since_ms is None or last.written_ms >= since_ms):
                     wanted[f"{folder}/{entry}"] = entry
         told: dict[tuple[Any, ...], LedgerReceipt] = {}
@@ -350,7 +353,7 @@ class SeedanceLedger:
                 log.warning("An entry of the ledger cannot be read: %s/%s", self._root, path)
                 continue
             who = (receipt.dag_id, receipt.run_id, receipt.task_id, receipt.map_index)
-            told[folder, receipt._submission, who] = receipt  # the newest comes last
+            told[folder, receipt._submission, who] = receipt  # the one that has come furthest comes last
         yield from told.values()
 
 

@@ -26,7 +26,6 @@ FORGOTTEN = "forgotten"
 SET_ASIDE = frozenset({WITHDRAWN, FORGOTTEN})
 """Stages of a submission that no longer counts: given up in favour of another's before its request, or forgotten."""
 _RANKS = {stage: rank for rank, stage in enumerate(("submitted", "ended", "delivered", *sorted(SET_ASIDE)), 1)}
-"""Whoever writes at the same moment: a submission that has a task does not go back to having none."""
 
 
 class EntryName(NamedTuple):
@@ -60,13 +59,17 @@ def read_entry_names(names: Iterable[str]) -> list[EntryName]:
     return sorted(entry for name in names if (entry := read_entry_name(name)) is not None)
 
 
+def progress(entry: EntryName) -> tuple[int, EntryName]:
+    """Sorts the entries of one submission by how far it had come, then by age.
+
+    Whoever writes at the same moment: a submission that has a task does not go back to having none.
+    """
+    return _RANKS.get(entry.stage, 0), entry
+
+
 def latest_by_submission(names: Iterable[str]) -> dict[str, EntryName]:
-    """How far each submission in a folder has come: its newest entry of that stage, the oldest submission first."""
-    latest: dict[str, EntryName] = {}
-    for entry in read_entry_names(names):
-        former = latest.get(entry.submission, entry)
-        latest[entry.submission] = max(former, entry, key=lambda each: (_RANKS.get(each.stage, 0), each))
-    return latest
+    """How far each submission in a folder has come: its newest entry of the furthest stage."""
+    return {entry.submission: entry for entry in sorted(read_entry_names(names), key=progress)}
 
 
 def last_number(names: Iterable[str]) -> int:

@@ -25,7 +25,9 @@ from seedance_provider.api.records import TaskStatus
 from seedance_provider.config import ledger_path
 from seedance_provider.connection import read_settings
 from seedance_provider.exceptions import SeedanceError, SeedanceSubmitUncertainError
+from seedance_provider.execution import collected
 from seedance_provider.execution.memory import Receipts
+from seedance_provider.execution.receipts import Outcome
 from seedance_provider.execution.signing import signing_key
 from seedance_provider.execution.stores import LedgerStore, TaskStateStore
 from seedance_provider.hooks.ledger_files import Folder
@@ -197,9 +199,11 @@ def _complete(claim: Claim, receipts: Receipts, record: TaskRecord) -> Verdict:
     if not _is_over(record):
         return Verdict.LATER
     if record.failure is not None:
+        collected.note_end(record, Outcome.FAIL, log, reason=record.failure.message)
         log.warning(
             "Task %s failed, so %r gets no event: %s", record.seedance_task_id, asset[0], record.failure.message
         )
         return Verdict.DONE
     register(claim.owner, asset, record)
+    collected.note_end(record, Outcome.SUCCESS, log)
     return Verdict.DONE
