@@ -74,10 +74,10 @@ def obtain(job: Job, *, failed: str | None = None) -> Submission:
         is_safe = job.hook.effective_submit_policy is SubmitPolicy.SAFE
         if ruling.decision is Decision.UNCERTAIN and (is_safe or job.state.review):
             _note_told(job, found and found.receipt, ruling.unknown)
-            safe = "; submit_policy='safe' does not send it again" if is_safe else ""
-            raise SeedanceSubmitUncertainError(
-                f"{ruling.reason}, so a video may have been charged{safe}. {job.receipts.manual_review}"
-            )
+            charged = "so a video may have been charged"
+            if is_safe:
+                charged = "so a video may have been charged; submit_policy='safe' does not send it again"
+            raise SeedanceSubmitUncertainError(f"{ruling.reason}, {charged}. {job.receipts.manual_review}")
         if ruling.decision is Decision.UNCERTAIN and ruling.unknown < defaults.MAX_UNKNOWN_OUTCOMES:
             job.log.warning(
                 "%s. Sending it again, as submit_policy='vendor' says: it may be charged twice", ruling.reason

@@ -20,6 +20,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 
 from seedance_provider import defaults
+from seedance_provider.execution.ledger import SeedanceLedger
 from seedance_provider.execution.stores import Owner
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.plugins.callbacks import Receiver
@@ -104,6 +105,40 @@ def test_a_failed_video_is_no_event(
     run(tmp_path, CREATE % (asset, (INPUTS % 1).replace("fox", "fox [[fail]]")))
     assert wait_for_deliveries(seedance_emulator, 1) == [200]
     assert events(asset) == []
+
+
+@pytest.mark.parametrize("api_server", ["ledger"], indirect=True)
+@pytest.mark.parametrize(("directive", "status", "charged"), [("", "delivered", 200), ("[[fail]]", "fail", 0)])
+@pytest.mark.usefixtures("api_server")
+def test_the_callback_corrects_what_was_reserved(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    seedance_emulator: Emulator,
+    directive: str,
+    status: str,
+    charged: int,
+) -> None:
+    done = run(
+        tmp_path,
+        f"""
+        from airflow.providers.common.compat.sdk import Asset
+
+        SeedanceCreateTaskOperator(
+            task_id="create",
+            inputs={(INPUTS % 1).replace("fox", f"fox {directive}")},
+            on_completion=Asset("videos of {request.node.name}"),
+            budget="{{{{ dag.dag_id }}}}",
+            budget_credits=1000,
+        )
+        """,
+    )
+    assert SeedanceLedger().spent(done.dag_id) == 200
+    wait_for_deliveries(seedance_emulator, 1)
+    assert SeedanceLedger().spent(done.dag_id) == charged == seedance_emulator.bill()["credits_spent"]
+    (told,) = SeedanceLedger().receipts(dag_id=done.dag_id)
+    assert (told.credits, told.reason is None) == (charged, not directive)
+    if AIRFLOW_V_3_3_PLUS:  # dag.test() of older versions runs no callbacks
+        assert told.status == status
 
 
 @pytest.mark.usefixtures("api_server")
