@@ -26,6 +26,8 @@ LAST_EXCHANGE_SECONDS = 90.0
 the wait must be over before Airflow ends it (``BACKSTOP_SECONDS``)."""
 MAX_BODY = 1024 * 1024
 """Bytes read of an answer; records have a few hundred."""
+MAX_REPEATED_BODY = 2048
+"""Bytes of an answer up to which a waiter keeps it, to know it again."""
 MAX_LINE = 64 * 1024
 """Bytes of a status line or of a header; http.client's own limit."""
 MAX_HEADERS = 100

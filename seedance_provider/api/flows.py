@@ -27,7 +27,7 @@ from seedance_provider.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from seedance_provider.api.messages import AnyLogger, Call, Flow, Media, UploadTicket
+    from seedance_provider.api.messages import AnyLogger, Call, Flow, Media, Reply, UploadTicket
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -167,7 +167,7 @@ def upload(call: Call[UploadTicket], media: Media, log: AnyLogger, *, jitter: Ji
     """
 
     def attempt() -> Flow[str]:
-        ticket = yield from _exchange(call)
+        ticket = yield from _exchange(call.read, Send(call.request))
         reply = yield Put(ticket, media)
         if reply.status == 403:
             raise SeedanceServerError(f"The signed URL refused the file ({errors.excerpt(reply)}); it may have expired")
@@ -192,7 +192,7 @@ def get(
     """
     call = calls.get_task(seedance_task_id)
     try:
-        record = yield from _repeated(lambda: _exchange(call), log, jitter, attempts)
+        record = yield from _repeated(lambda: _exchange(call.read, Send(call.request)), log, jitter, attempts)
     except SeedanceError as error:
         error.seedance_task_id = seedance_task_id
         raise
@@ -248,6 +248,7 @@ class Watch:
     _denials: int = field(default=0, init=False)
     _denied_since: float = field(default=0.0, init=False)
     _without_output: tuple[TaskRecord, float] | None = field(default=None, init=False)
+    _running: Reply | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._call = calls.get_task(self.seedance_task_id)
@@ -268,12 +269,20 @@ class Watch:
             urgent=self.poll_interval is None and self.urgent(),
         )
 
-    def saw(self, members: Mapping[str, Any]) -> TaskRecord | None:
+    def saw(self, reply: Reply) -> TaskRecord | None:
         """Take an answer.
 
         :return: The record of a success with output; None if the task still runs, or its output is missing.
         :raises SeedanceTaskFailedError: if it failed, or its output stays missing.
+        :raises SeedanceError: if it is not the task's record.
         """
+        if reply is self._running:  # a transport gives out the same again while nothing changes
+            self._failures = self._denials = 0
+            self._problem = None
+            self.pause = self.next_poll()
+            return None
+        members = self._call.read(reply)
+        self._running = None
         if not self.alive or self._usual_seconds is None:
             self._usual_seconds = catalog.usual_seconds(members.get("model"))
         self.alive = True
@@ -285,6 +294,7 @@ class Watch:
             self.last_status = word
         if not status.is_terminal:
             self._without_output = None
+            self._running = reply
             self.pause = self.next_poll()
             return None
         record = parse_task(members, seedance_task_id=self.seedance_task_id)
@@ -366,7 +376,7 @@ def poll(watch: Watch) -> Flow[TaskRecord | None]:
     """
     while True:
         try:
-            record = watch.saw((yield from _exchange(watch._call, watch._send)))
+            record = yield from _exchange(watch.saw, watch._send)
         except SeedanceTaskFailedError:
             raise
         except SeedanceError as error:
@@ -408,15 +418,14 @@ def _log_status(log: AnyLogger, seedance_task_id: str, word: str | None, age: fl
     log.info("Status %s after %.0f s of waiting (task %s)", word or "unknown", max(age, 0), seedance_task_id)
 
 
-def _exchange(call: Call[T], send: Send | None = None) -> Flow[T]:
-    """Send a call that is safe to repeat; a key that was rotated meanwhile is picked up once."""
-    send = send or Send(call.request)
+def _exchange(read: Callable[[Reply], T], send: Send) -> Flow[T]:
+    """Send a request that is safe to repeat; a key that was rotated meanwhile is picked up once."""
     try:
-        return call.read((yield send))
+        return read((yield send))
     except SeedanceAuthenticationError:
         if not (yield RenewKey()):
             raise
-    return call.read((yield send))
+    return read((yield send))
 
 
 def _asked_to_wait(error: SeedanceError) -> float:
@@ -429,7 +438,8 @@ def _settled(watch: Watch, record: TaskRecord) -> Flow[TaskRecord]:
         return record
     yield Sleep(defaults.SETTLEMENT_DELAY)
     try:
-        again = parse_task((yield from _exchange(watch._call, watch._send)), seedance_task_id=record.seedance_task_id)
+        members = yield from _exchange(watch._call.read, watch._send)
+        again = parse_task(members, seedance_task_id=record.seedance_task_id)
     except SeedanceError as error:
         watch.log.warning(
             "The settled credits could not be read (task %s is unaffected): %s", record.seedance_task_id, error

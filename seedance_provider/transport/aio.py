@@ -26,6 +26,7 @@ from seedance_provider.defaults import (
     MAX_CONNECTIONS,
     MAX_HEADERS,
     MAX_LINE,
+    MAX_REPEATED_BODY,
 )
 from seedance_provider.exceptions import SeedanceError, SeedanceTransportError
 from seedance_provider.transport.http import (
@@ -213,7 +214,7 @@ class AioTransport:
     :param deadline: Until when, epoch seconds, the connection may be looked up; None for ever.
     """
 
-    __slots__ = ("_deadline", "_path", "_shared", "_url", "_wire")
+    __slots__ = ("_deadline", "_last", "_path", "_shared", "_url", "_wire")
 
     def __init__(self, shared: Shared, deadline: float | None) -> None:
         self._shared = shared
@@ -221,6 +222,7 @@ class AioTransport:
         self._wire: Wire | None = None
         self._path = ""
         self._url: URL | None = None
+        self._last: Reply | None = None
 
     async def drive(self, flow: Flow[T]) -> T:
         """Run a flow to its end.
@@ -266,7 +268,7 @@ class AioTransport:
         request = step.request
         wire = self._shared.current or await self._shared.ready(step.deadline)
         if wire is not self._wire or request.path != self._path or self._url is None:
-            self._wire, self._path = wire, request.path
+            self._wire, self._path, self._last = wire, request.path, None
             self._url = _url(wire.settings, request.path)
         connections = self._shared.connections
         if connections.locked():
@@ -274,9 +276,12 @@ class AioTransport:
         else:
             await connections.acquire()
         try:
-            return await _exchange(wire, request, self._url, bounded(wire.seconds, step.deadline))
+            reply = await _exchange(wire, request, self._url, bounded(wire.seconds, step.deadline), self._last)
         finally:
             connections.release()
+        # The record of a running task hardly changes: the same bytes need not be searched for the key and read again.
+        self._last = reply if len(reply.body) <= MAX_REPEATED_BODY else None
+        return reply
 
 
 def _url(settings: SeedanceSettings, path: str) -> URL:
@@ -318,7 +323,7 @@ async def _free_connection(connections: asyncio.Semaphore, deadline: float | Non
     )
 
 
-async def _exchange(wire: Wire, request: Request, url: URL, seconds: float) -> Reply:
+async def _exchange(wire: Wire, request: Request, url: URL, seconds: float, former: Reply | None) -> Reply:
     settings = wire.settings
     response: aiohttp.ClientResponse | None = None
     body = b""
@@ -351,7 +356,7 @@ async def _exchange(wire: Wire, request: Request, url: URL, seconds: float) -> R
     if problem is not None:
         # What arrived together with the end of the connection: aiohttp gives out nothing once it knows of an error.
         body += b"".join(getattr(response.content, "_buffer", ()))
-    return make_reply(response.status, response.headers, body[:MAX_BODY], settings, complete=complete)
+    return make_reply(response.status, response.headers, body[:MAX_BODY], settings, complete=complete, former=former)
 
 
 async def _answer(wire: Wire, request: Request, url: URL) -> aiohttp.ClientResponse:

@@ -155,7 +155,15 @@ def _reason(error: BaseException) -> BaseException:
     return _reason(inner) if isinstance(inner, BaseException) else error
 
 
-def make_reply(status: int, headers: Headers, body: bytes, settings: SeedanceSettings, *, complete: bool) -> Reply:
+def make_reply(
+    status: int,
+    headers: Headers,
+    body: bytes,
+    settings: SeedanceSettings,
+    *,
+    complete: bool,
+    former: Reply | None = None,
+) -> Reply:
     """Put an answer into the form that flows read, without the API key should the answer repeat it.
 
     :param status: The HTTP status.
@@ -163,11 +171,22 @@ def make_reply(status: int, headers: Headers, body: bytes, settings: SeedanceSet
     :param body: The body as it arrived.
     :param settings: The connection.
     :param complete: False if the body was cut.
+    :param former: An answer that was read with the same settings: given back where this one is the same. Default: none.
     """
-    if headers.get("Content-Encoding"):
-        body = _inflated(body)
+    encoded = headers.get("Content-Encoding")
     content_type = headers.get("Content-Type") or ""
     retry_after = headers.get("Retry-After")
+    if (
+        former is not None
+        and body == former.body  # in which no key is left, so there is none in this one
+        and status == former.status
+        and content_type == former.content_type
+        and complete is former.complete
+        and not (encoded or retry_after or former.retry_after)
+    ):
+        return former
+    if encoded:
+        body = _inflated(body)
     return Reply(
         status=status,
         content_type=content_type if content_type in _USUAL_TYPES else _shown(content_type, settings.api_key),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
 import logging
@@ -957,6 +958,19 @@ class TestPoll:
         clock = Clock()
         played = self.poll(watch(clock, timeout=0), [GENERATING], clock)
         assert type(played.error) is exceptions.SeedanceTaskTimeoutError
+
+    @given(
+        st.lists(
+            st.sampled_from([WAITING, GENERATING, UNKNOWN_WORD, NO_STATUS, SERVER_ERROR, NOT_FOUND, FORBIDDEN]),
+            max_size=9,
+        ),
+        st.sampled_from([SUCCESS, FAILED]),
+    )
+    def test_takes_an_answer_that_comes_again_like_a_new_one(self, answers: list[Reply], last: Reply) -> None:
+        same = wait([*answers, last], alive=True)
+        copies = wait([copy.copy(answer) for answer in (*answers, last)], alive=True)
+        assert (same.steps, same.sent_at, same.result) == (copies.steps, copies.sent_at, copies.result)
+        assert type(same.error) is type(copies.error)
 
     def test_is_what_a_wait_repeats(self) -> None:
         replies = [GENERATING, SERVER_ERROR, NO_OUTPUT, NO_OUTPUT, SUCCESS]

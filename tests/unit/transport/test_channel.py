@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -257,6 +258,62 @@ class TestKey:
 
         assert run(main) == 6000
         assert [len(old.requests), len(new.requests)] == [1, 1]
+
+
+class TestAnAnswer:
+    """A waiter keeps the last one, so that the same need not be read again."""
+
+    def replies(self, serve: Any, settings: Any, *answers: Any, renewed: dict[str, Any] | None = None) -> list[Reply]:
+        url = serve(*answers).url
+        lookup = Lookup(settings(url), settings(url, **(renewed or {})))
+
+        def flow() -> Flow[list[Reply]]:
+            replies = []
+            for number, _ in enumerate(answers):
+                if number and renewed is not None:
+                    yield RenewKey()
+                replies.append((yield Send(Request("GET", "/x"))))
+            return replies
+
+        found: list[Reply] = run(lambda: use(Channel(lookup), flow()))
+        return found
+
+    def test_that_is_the_same_byte_for_byte_is_given_out_again(self, serve: Any, settings: Any) -> None:
+        first, second = self.replies(serve, settings, OK, OK)
+        assert first is second
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            answer(200, RECORD.replace(b"waiting", b"success")),
+            answer(201, RECORD),
+            answer(200, RECORD, Retry_After="7"),
+            answer(200, RECORD, Content_Type="text/html"),
+            wire.cut(answer(200, RECORD, Content_Length=str(len(RECORD) + 1))),
+            answer(200, gzip.compress(RECORD), Content_Encoding="gzip"),
+        ],
+        ids=["body", "status", "retry-after", "content-type", "cut", "compressed"],
+    )
+    def test_that_differs_in_anything_is_another(self, serve: Any, settings: Any, other: Any) -> None:
+        first, second, third = self.replies(serve, settings, OK, other, OK)
+        assert first is not second
+        assert first == third
+
+    def test_is_searched_for_the_new_key_after_a_rotation(self, serve: Any, settings: Any) -> None:
+        shows_it = answer(200, b'{"taskId":"task_a","status":"zimg_another-one"}')
+        first, second = self.replies(serve, settings, shows_it, shows_it, renewed={"api_key": "zimg_another-one"})
+        assert b"zimg_another-one" in first.body
+        assert b"zimg_another-one" not in second.body
+
+    def test_that_shows_the_key_is_redacted_each_time(self, serve: Any, settings: Any) -> None:
+        shows_it = answer(200, b'{"taskId":"task_a","status":"zimg_s3cr3t-000001"}')
+        assert not any(b"zimg" in reply.body for reply in self.replies(serve, settings, shows_it, shows_it))
+
+    def test_that_is_long_is_not_kept(self, serve: Any, settings: Any) -> None:
+        long = answer(200, b'{"taskId":"task_a","status":"waiting","x":"' + b"x" * 4096 + b'"}')
+        first, second = self.replies(serve, settings, long, long)
+        assert first is not second
+        assert first == second
 
 
 class TestSessions:
