@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -183,13 +184,12 @@ def finished(hook: SeedanceHook, log: AnyLogger, seedance_task_id: Any, record: 
 def _read_record(record: Any) -> TaskRecord:
     if isinstance(record, str):
         record = load_json(record)
-    try:
-        return TaskRecord.model_validate(record)
-    except ValueError as error:
-        raise SeedanceConfigurationError(
-            f"record is {record!r:.100}, which is no task's record: pass the XCom key 'seedance_task' of the task that "
-            "waited"
-        ) from error
+    if isinstance(record, Mapping) and record.get("seedance_task_id"):
+        with contextlib.suppress(ValueError):
+            return TaskRecord.model_validate(record)
+    raise SeedanceConfigurationError(
+        f"record is {record!r:.100}, which is no task's record: pass the XCom 'seedance_task' of the task that waited"
+    )
 
 
 def path_of(output_path: str, output: Output, extension: str) -> str:
