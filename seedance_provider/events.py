@@ -33,6 +33,7 @@ class ResumeState:
     :param review: Whether the present submission must not be sent again, whatever ``submit_policy`` says.
     :param uploads: Public URLs of uploaded files by their path.
     :param uploaded_at: When the first of those was uploaded, epoch seconds.
+    :param inputs: The inputs that a decorated function wrote for the present submission; None before it was called.
     """
 
     resubmitted: int = 0
@@ -43,6 +44,7 @@ class ResumeState:
     review: bool = False
     uploads: dict[str, str] = field(default_factory=dict)
     uploaded_at: float = 0.0
+    inputs: dict[str, Any] | None = None
 
     def next_submission(self) -> Self:
         """The state for the submission that replaces a failed task: with nothing of the former's slot."""
@@ -87,6 +89,7 @@ _USABLE: dict[str, Callable[[Any], bool]] = {
     "review": lambda value: isinstance(value, bool),
     "uploads": _is_text_by_text,
     "uploaded_at": _is_number,
+    "inputs": lambda value: isinstance(value, dict),
 }
 
 

@@ -95,6 +95,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-module": "seedance_provider.transfers.seedance_to_object_storage",
             }
         ],
+        "task-decorators": [{"name": "seedance", "class-name": "seedance_provider.decorators.seedance.seedance_task"}],
         "notifications": ["seedance_provider.notifications.seedance.SeedanceNotifier"],
         "cli": ["seedance_provider.cli.definition.get_seedance_cli_commands"],  # Airflow 3.2 and later
         "extra-links": ["seedance_provider.links.seedance.SeedanceVideoLink"],

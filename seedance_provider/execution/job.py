@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,8 @@ class Job:
     :param retries: Its ``retries``.
     :param model: The model id.
     :param raw_inputs: The inputs as rendered: a mapping or the text of a JSON object.
+    :param write_inputs: Writes the inputs, when a task is about to be submitted; ``raw_inputs`` is then only what tells
+        the wanted video from another.
     :param callback_url: Where the vendor posts the outcome, if anywhere.
     :param seedance_conn_id: The Airflow connection.
     :param submit_policy: ``vendor`` or ``safe``; None for what the connection says.
@@ -79,6 +81,7 @@ class Job:
     budget_credits: Decimal | None = None
     use_callback: bool | None = None
     on_completion: tuple[str, str] | None = None
+    write_inputs: Callable[[], dict[str, Any]] | None = None
     state: ResumeState = field(default_factory=ResumeState)
 
     @cached_property
@@ -118,18 +121,26 @@ class Job:
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
-        """The inputs, read once.
+        """The inputs, read or written once, also over deferrals.
 
         :raises SeedanceInvalidRequestError: if they are not a mapping.
         """
+        if self.write_inputs is not None:
+            if self.state.inputs is None:
+                self.state = replace(self.state, inputs=self.write_inputs())
+            return self.state.inputs or {}
         return validation.normalise(parse_inputs(self.raw_inputs))
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether the inputs are there without being written."""
+        return self.write_inputs is None or self.state.inputs is not None
 
     @cached_property
     def wanted(self) -> Receipt:
         """The receipt of a submission that this try has not made yet."""
-        request = fingerprint(
-            self.model, self.inputs, conn_id=self.seedance_conn_id, base_url=self.hook.settings.base_url
-        )
+        inputs = self.inputs if self.write_inputs is None else validation.normalise(parse_inputs(self.raw_inputs))
+        request = fingerprint(self.model, inputs, conn_id=self.seedance_conn_id, base_url=self.hook.settings.base_url)
         return Receipt(request, *self.stamp)
 
     @cached_property

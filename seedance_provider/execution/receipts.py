@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -317,9 +318,16 @@ def fingerprint(model: str, inputs: Mapping[str, Any], *, conn_id: str, base_url
 
 def _json(value: Any, **options: bool) -> str:
     try:
-        return json.dumps(value, default=str, **options)  # type: ignore[arg-type]
+        return json.dumps(value, default=_text, **options)  # type: ignore[arg-type]
     except (TypeError, ValueError, RecursionError):
         return ""
+
+
+def _text(value: Any) -> Any:
+    """What JSON cannot carry, the same in every process: without an address in memory, or the order of a set."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", str(value))
 
 
 def _unsigned(value: Any, depth: int = 0) -> Any:

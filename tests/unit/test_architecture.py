@@ -14,7 +14,7 @@ INSIDE = [
     for each in imports()
     if each.imported.startswith(f"{PACKAGE.name}.")  # not the package itself: its version
 ]
-IMPORTED_BY_DAG_FILES = ("operators", "sensors", "transfers", "notifications")
+IMPORTED_BY_DAG_FILES = ("operators", "sensors", "transfers", "decorators", "notifications")
 NEEDED_BY_A_RUN_ONLY = ("events", "execution", "hooks", "api.flows", "api.pricing")
 IMPORTED_LATE = {
     ("sensors.seedance", "airflow.sensors.base"),  # only there on Airflow 2

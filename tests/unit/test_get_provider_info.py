@@ -81,6 +81,12 @@ def test_every_extra_link_imports(path: str) -> None:
     assert inspect.isclass(load(path))
 
 
+@pytest.mark.parametrize("decorator", INFO["task-decorators"])
+def test_every_decorator_imports(decorator: dict[str, str]) -> None:
+    assert callable(load(decorator["class-name"]))
+    assert decorator["name"].isidentifier()
+
+
 def test_every_integration_that_is_named_is_described() -> None:
     described = {each["integration-name"] for each in INFO["integrations"]}
     named = {each["integration-name"] for room in ROOMS for each in INFO.get(room, []) if "integration-name" in each}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,11 @@ def test_an_event_of_a_failure_brings_its_error() -> None:
 def test_an_event_of_a_free_slot_brings_its_state() -> None:
     event = TaskEvent.from_json(recorded("event_slot"))
     assert (event.status, event.record, event.error, event.state) == ("slot", None, None, STATE)
+
+
+def test_an_event_of_a_free_slot_brings_the_inputs_that_a_function_wrote() -> None:
+    event = TaskEvent.from_json(recorded("event_slot_inputs"))
+    assert event.state == replace(STATE, inputs={"prompt": "A fox at dawn", "duration": 5})
 
 
 def test_a_receipt_of_an_intent_tells_what_is_unknown() -> None:
