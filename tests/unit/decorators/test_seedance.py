@@ -13,8 +13,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 
 from seedance_provider.decorators.seedance import _SeedanceDecoratedOperator, seedance_task
 from seedance_provider.exceptions import (
-    SeedanceConfigurationError,
     SeedanceBudgetExceededError,
+    SeedanceConfigurationError,
     SeedanceInvalidRequestError,
     SeedanceSubmitUncertainError,
     SeedanceTaskFailedError,
