@@ -74,7 +74,7 @@ def real_airflow(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.
     with (
         current.emulator,
         seed.emulator,
-        LocalAirflow(dags, say=say, env={"AIRFLOW__SEEDANCE__POLL_INTERVAL": "1"}) as airflow,
+        LocalAirflow(dags, say=say, env={"AIRFLOW__SEEDANCE__POLL_INTERVAL": "1"}, split_api=True) as airflow,
     ):
         airflow.add_connection("seedance_default", current.emulator.connection_json)
         airflow.add_connection("seedance_seed", seed.emulator.connection_json)

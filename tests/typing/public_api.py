@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, assert_type
 
 from seedance_provider.api.records import TaskFailure, TaskOutput, TaskRecord, TaskStatus, parse_webhook
+from seedance_provider.decorators.seedance import seedance_task
 from seedance_provider.exceptions import (
     Charged,
     FailedRecord,
@@ -60,6 +61,22 @@ def dag(context: Context) -> None:
     assert_type(create.execute(context), str)
     assert_type(wait.execute(context), list[str])
     assert_type(generate.execute(context), list[str] | str)
+
+
+def decorators() -> None:
+    @seedance_task(model="seedance-20", inputs={"duration": 5}, max_credits=200)
+    def scene(animal: str) -> str:
+        return animal
+
+    @seedance_task
+    def inputs() -> dict[str, object]:
+        return {"prompt": "a fox"}
+
+    scene("fox")
+    inputs()
+    scene.partial().expand(animal=["fox", "owl"])
+    scene.override(task_id="other")("owl")
+    assert_type(scene.function("fox"), str)
 
 
 def hook() -> None:
@@ -123,3 +140,10 @@ def mistakes() -> None:
     SeedanceTaskTrigger("seedance_default", "task_1", None)  # type: ignore[call-arg]
     SeedanceTaskSensor(task_id="wait")  # type: ignore[call-arg]
     SeedanceTaskSensor(task_id="wait", seedance_task_id="task_1", poll_interval="10")  # type: ignore[arg-type]
+
+    @seedance_task  # type: ignore[type-var]
+    def nothing() -> None: ...
+
+    @seedance_task(model="seedance-20")  # type: ignore[type-var]
+    def a_list() -> list[str]:
+        return []
