@@ -344,7 +344,7 @@ class SeedanceSubmitUncertainError(SeedanceError, AirflowFailException):
 class SeedanceTaskFailedError(SeedanceError, AirflowFailException):
     """The generation ended as ``fail``; the same task never recovers. The vendor refunds failed tasks.
 
-    :param code: The vendor's code as a string, if it gave one (contract 4.5).
+    :param code: The vendor's code as a string, if it gave one.
     :param record: The normalised task record.
     """
 

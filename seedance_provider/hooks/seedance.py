@@ -224,7 +224,7 @@ class SeedanceHook(BaseHook):
         return self.run(flows.wait(watch))
 
     def upload(self, path: str | os.PathLike[str] | ObjectStoragePath) -> str:
-        """Upload a media file so that the vendor can fetch it. Free; the file vanishes after 24 hours (contract 6).
+        """Upload a media file so that the vendor can fetch it. Free; the file vanishes after 24 hours.
 
         The bytes are streamed to a signed URL, which does not get the API key.
 
