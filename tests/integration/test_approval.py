@@ -101,7 +101,9 @@ def test_approve_plan_submits_what_was_approved_and_charges_each_video_once(real
     assert person.vendor.emulator.bill()["credits_spent"] == 380
 
 
-def test_approve_plan_submits_nothing_after_a_rejection_also_if_it_was_approved_before(real_airflow: RealAirflow) -> None:
+def test_approve_plan_submits_nothing_after_a_rejection_also_if_it_was_approved_before(
+    real_airflow: RealAirflow,
+) -> None:
     person = Person(real_airflow, PLAN)
     person.answer("approve", "Reject")
     assert person.wait() == "success"
