@@ -296,7 +296,8 @@ def _note_end(
     except Exception:
         job.log.exception("The end could not be stored (task %s)", seedance_task_id)
         return
-    if not is_told_later:
+    was_delivered = saved.stage is Stage.DELIVERED and ending is Outcome.SUCCESS  # found by its idempotency key
+    if not (is_told_later or was_delivered):
         job.receipts.note(replace(saved.written_by(job.stamp), stage=Stage.ENDED, outcome=ending))
 
 

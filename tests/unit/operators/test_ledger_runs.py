@@ -126,6 +126,22 @@ def test_mapped_tasks_share_a_video_by_their_keys(
     assert {(receipt.map_index, receipt.key) for receipt in told} == {(0, "c"), (1, "a")}
 
 
+@pytest.mark.usefixtures("seedance_emulator")
+def test_a_stored_video_that_a_later_run_finds_by_its_key_is_told_as_delivered_to_it_too(
+    run: Callable[[str], DagOutcome], tmp_path: Path
+) -> None:
+    tasks = f"""
+    SeedanceGenerateVideoOperator(
+        task_id="video", poll_interval=0.1, inputs={{"prompt": "a fox"}}, idempotency_key="fox",
+        output_path="file://{tmp_path}/fox.mp4",
+    )
+    """
+    runs = [run(tasks), run(tasks)]
+    told = SeedanceLedger().receipts()
+    assert {receipt.dag_id for receipt in told} == {done.dag_id for done in runs}
+    assert {(receipt.status, receipt.paths) for receipt in told} == {("delivered", (f"file://{tmp_path}/fox.mp4",))}
+
+
 WANTED = 12
 
 
