@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -84,9 +85,16 @@ def run(*, keep_ui: bool) -> int:
     say(f"Airflow {version('apache-airflow')} and a Seedance emulator; nothing leaves this machine")
     with (
         Emulator(waiting_seconds=2, generating_seconds=6) as emulator,
-        LocalAirflow(DAGS_FOLDER, say=say, env=SETTINGS) as airflow,
+        tempfile.TemporaryDirectory(prefix="seedance-demo-") as home,
+        # The pipelines among the examples need a ledger, and store their files in the home directory.
+        LocalAirflow(
+            DAGS_FOLDER,
+            say=say,
+            env=SETTINGS | {"HOME": home, "AIRFLOW__SEEDANCE__LEDGER_PATH": f"file://{home}/ledger"},
+        ) as airflow,
     ):
         airflow.add_connection("seedance_default", emulator.connection_json)
+        airflow.api("POST", "pools", json={"name": "seedance", "slots": 5, "include_deferred": True})
         run_id = airflow.trigger_dag(DAG_ID)
         say(f"DAG {DAG_ID}, run {run_id}")
         watch = Watch()
