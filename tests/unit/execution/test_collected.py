@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,6 +170,13 @@ def test_it_costs_two_lists_two_reads_and_a_write_and_a_list_where_there_is_noth
     store.calls.clear()
     collect(generated.ti.xcoms["seedance_task_id"])
     assert store.calls == ["list"]
+
+
+def test_what_leads_to_a_receipt_is_pruned_like_it(seedance_emulator: Emulator, store: BareStore) -> None:
+    collect(creating().run())
+    assert any("/v1/id/" in path for path in store.store)
+    SeedanceLedger().prune(timedelta(seconds=-5))
+    assert not store.store
 
 
 def test_without_a_ledger_nothing_is_told(seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
