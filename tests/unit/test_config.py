@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from seedance_provider import defaults
 from seedance_provider.config import (
     SubmitPolicy,
+    callback_base_url,
+    callback_grace,
     default_poll_interval,
     default_submit_policy,
     default_wait_timeout,
@@ -128,3 +130,43 @@ class TestSecondsOf:
         except SeedanceConfigurationError:
             return
         timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("https://airflow.example.com", "https://airflow.example.com"),
+        (" https://example.com/airflow/\n", "https://example.com/airflow"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("", None),
+        (" ", None),
+    ],
+)
+def test_callbacks_go_to_the_url_of_the_api_server(
+    monkeypatch: pytest.MonkeyPatch, value: str, url: str | None
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__CALLBACK_BASE_URL", value)
+    assert callback_base_url() == url
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["airflow.example.com", "ftp://example.com", "https://", "https:///x", "https://a b.com", "https://e.com/?x=1"],
+)
+def test_a_callback_url_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__CALLBACK_BASE_URL", value)
+    with pytest.raises(SeedanceConfigurationError, match=r"\[seedance\] callback_base_url"):
+        callback_base_url()
+
+
+def test_a_password_in_the_callback_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__CALLBACK_BASE_URL", "https://user:secret@example.com")
+    with pytest.raises(SeedanceConfigurationError) as caught:
+        callback_base_url()
+    assert "secret" not in str(caught.value)
+
+
+def test_a_callback_is_waited_for_as_long_as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert callback_grace() == defaults.CALLBACK_GRACE == 1200
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__CALLBACK_GRACE", "60")
+    assert callback_grace() == 60
