@@ -163,7 +163,7 @@ def _ask(claim: Claim, seedance_task_id: str, *, until_the_end: bool) -> TaskRec
         try:
             record = transport.drive(flows.get(seedance_task_id, log, jitter=random.random, attempts=1))
         except SeedanceError as error:
-            if error.denial or error.status_code == 400:
+            if error.status_code == 400 or (error.denial and error.status_code != 401):
                 log.warning("A callback names a task that cannot be read: %s", error)
                 return None
             raise

@@ -96,3 +96,28 @@ def test_safe_fails_for_review_where_no_callback_comes(
     with pytest.raises(SeedanceSubmitUncertainError):
         instance.run()
     assert seedance_emulator.bill()["tasks_created"] == 0
+
+
+def test_a_callback_after_the_failure_for_review_gives_its_video_to_the_clear(
+    api_server: str, seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__CALLBACK_GRACE", "0.2")
+    instance = Instance(retries=0, submit_policy="safe", inputs=inputs(LOST.format(seconds=3)))
+    with pytest.raises(SeedanceSubmitUncertainError):
+        instance.run()
+    wait_for(lambda: [delivery["status"] for delivery in seedance_emulator.deliveries()] == [200])
+    (url,) = instance.clear()
+    assert url.startswith("http")
+    assert seedance_emulator.bill()["tasks_created"] == 1
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+def test_polling_does_not_need_a_callback_and_is_not_disturbed_by_one(
+    api_server: str, seedance_emulator: Emulator, copies: int
+) -> None:
+    seedance_emulator.settings.update({"webhook_copies": copies})
+    instance = Instance(inputs=inputs("a fox"))
+    (first,) = instance.run()
+    (second,) = instance.clear()
+    assert first != second
+    assert seedance_emulator.bill()["tasks_created"] == 2
