@@ -31,7 +31,7 @@ from seedance_provider.execution.receipts import Outcome
 from seedance_provider.execution.signing import signing_key
 from seedance_provider.execution.stores import LedgerStore, TaskStateStore
 from seedance_provider.hooks.ledger_files import Folder
-from seedance_provider.plugins.events import register
+from seedance_provider.plugins.events import is_registered, register
 from seedance_provider.transport.sync import SyncTransport
 
 try:
@@ -93,9 +93,10 @@ def take(claim: Claim, seedance_task_id: str) -> Verdict:
     if seedance_task_id in receipt.former:
         return Verdict.DONE
     is_its_own = receipt.seedance_task_id == seedance_task_id
-    if is_its_own and receipts.facts.on_completion is None:
-        return Verdict.DONE  # polling finds out
-    record = _ask(claim, seedance_task_id, until_the_end=receipts.facts.on_completion is not None)
+    asset = receipts.facts.on_completion
+    if is_its_own and (asset is None or is_registered(claim.owner, asset, seedance_task_id)):
+        return Verdict.DONE  # of a video without an event, polling finds out
+    record = _ask(claim, seedance_task_id, until_the_end=asset is not None)
     if record is None:
         return Verdict.UNKNOWN
     if not is_its_own:

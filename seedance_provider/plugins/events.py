@@ -14,6 +14,8 @@ from airflow.utils.session import create_session
 from sqlalchemy import select, update
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from seedance_provider.api.records import TaskRecord
     from seedance_provider.execution.stores import Owner
 
@@ -21,6 +23,33 @@ log = logging.getLogger(__name__)
 
 _TAKES_CALLBACKS = "callback_sink" in inspect.signature(asset_manager.register_asset_change).parameters
 """Airflow 3.3 and later tell listeners of committed events only."""
+
+
+def is_registered(owner: Owner, asset: tuple[str, str], seedance_task_id: str) -> bool:
+    """Whether the event of a video is registered.
+
+    :param owner: The task instance that wanted it.
+    :param asset: Name and URI of the asset.
+    :param seedance_task_id: The video's task.
+    """
+    with create_session() as session:
+        return _is_registered(session, owner, asset, seedance_task_id)
+
+
+def _is_registered(session: Session, owner: Owner, asset: tuple[str, str], seedance_task_id: str) -> bool:
+    events = session.scalars(
+        select(AssetEvent)
+        .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        .where(
+            AssetModel.name == asset[0],
+            AssetModel.uri == asset[1],
+            AssetEvent.source_dag_id == owner.dag_id,
+            AssetEvent.source_run_id == owner.run_id,
+            AssetEvent.source_task_id == owner.task_id,
+            AssetEvent.source_map_index == owner.map_index,
+        )
+    )
+    return any((event.extra or {}).get("seedance_task_id") == seedance_task_id for event in events)
 
 
 def register(owner: Owner, asset: tuple[str, str], record: TaskRecord) -> None:
@@ -45,22 +74,13 @@ def register(owner: Owner, asset: tuple[str, str], record: TaskRecord) -> None:
         if ti is None:
             log.warning("No event for task %s: its task instance is deleted", record.seedance_task_id)
             return
+        if _is_registered(session, owner, asset, record.seedance_task_id):
+            return
         model = session.scalar(select(AssetModel).where(AssetModel.name == asset[0], AssetModel.uri == asset[1]))
         if model is None:  # no DAG names it; the event can be seen all the same
             model = AssetModel(name=asset[0], uri=asset[1])
             session.add(model)
             session.flush()
-        former = session.scalars(
-            select(AssetEvent).where(
-                AssetEvent.asset_id == model.id,
-                AssetEvent.source_dag_id == owner.dag_id,
-                AssetEvent.source_run_id == owner.run_id,
-                AssetEvent.source_task_id == owner.task_id,
-                AssetEvent.source_map_index == owner.map_index,
-            )
-        )
-        if any((event.extra or {}).get("seedance_task_id") == record.seedance_task_id for event in former):
-            return
         options: dict[str, Any] = {"callback_sink": tell} if _TAKES_CALLBACKS else {}
         asset_manager.register_asset_change(
             task_instance=ti, asset=model, extra=extra_of(record), session=session, **options
