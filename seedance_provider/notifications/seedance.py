@@ -30,6 +30,8 @@ _ADVICE: dict[type[SeedanceError], str] = {
     exceptions.SeedanceConcurrencyLimitError: "Start fewer videos at once, then clear the task",
     exceptions.SeedanceServerError: "Clear the task when the service has recovered",
     exceptions.SeedanceTransportError: "Check network and proxy, then clear the task",
+    exceptions.SeedanceTransferRefusedError: "Store it with SeedanceToObjectStorageOperator(seedance_task_id=...)",
+    exceptions.SeedanceTransferError: "Check the store and its connection, then clear the task",
     exceptions.SeedanceTaskFailedError: "Change the prompt or the media, then clear the task",
 }
 _READ_THE_LOG = "Read the task's log"

@@ -276,6 +276,6 @@ def test_a_list_that_fails_after_the_intent_sends_nothing(
 
 
 def test_a_key_costs_one_list_more(seedance_emulator: Emulator, store: BareStore) -> None:
-    assert asking(wait_for_completion=False).run(to_the_end=False)
+    assert asking().run(to_the_end=False)
     assert store.calls == ["list", "write", "list", "write"]
     assert seedance_emulator.bill()["tasks_created"] == 1
