@@ -206,8 +206,8 @@ def decide(saved: Receipt | None, wanted: Receipt, *, remembers: bool = True, re
     if saved.stage is Stage.INTENT:
         return _decide_unknown(saved, wanted, refused=refused)
     task = saved.seedance_task_id
-    if saved.stage is Stage.DELIVERED and wanted.try_number != saved.try_number:
-        # Nothing but a clear makes a further try of a success.
+    if saved.stage is Stage.DELIVERED and _was_cleared(saved, wanted):
+        # A further try without a clear: Airflow 2.11 runs the callbacks of a success before it stores the success.
         return Ruling(Decision.SUBMIT, f"Cleared after a success: submitting a new video (the former was task {task})")
     if saved.outcome is Outcome.FAIL and _was_cleared(saved, wanted):
         return Ruling(
