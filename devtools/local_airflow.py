@@ -1,4 +1,4 @@
-"""A real Airflow 3 on this machine, for as long as a ``with`` block runs.
+"""A real Airflow on this machine, 2.11 or later, for as long as a ``with`` block runs.
 
     with LocalAirflow(Path("dags_examples"), say=print) as airflow:
         run_id = airflow.trigger_dag("my_dag")
@@ -18,6 +18,7 @@ import base64
 import json
 import os
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -28,6 +29,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -41,11 +43,16 @@ if TYPE_CHECKING:
 
 #: What `airflow` is asked to run, in the order of starting.
 COMPONENTS = ("api-server", "scheduler", "triggerer", "dag-processor")
+#: The same of Airflow 2, whose scheduler processes the DAG files.
+COMPONENTS_2 = ("webserver", "scheduler", "triggerer")
 
 RUN_END_STATES = frozenset({"success", "failed"})
 TASK_END_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 _HEALTH_KEYS = {"scheduler": "scheduler", "triggerer": "triggerer", "dag-processor": "dag_processor"}
+#: Airflow 2 lets nobody in without an account; whoever asks on this machine is the administrator.
+_WEBSERVER_CONFIG = 'AUTH_ROLE_PUBLIC = "Admin"\nWTF_CSRF_ENABLED = False\n'
+_LOG_LINE_2 = re.compile(r"\[(?P<time>\S+)\] \{[^}]*\} (?P<level>[A-Z]+) - (?P<event>.*)")
 
 
 class LocalAirflowError(RuntimeError):
@@ -70,6 +77,15 @@ def free_ports(count: int) -> list[int]:
         if len(ports) == count:
             return ports
     raise LocalAirflowError(f"cannot find {count} free ports between 20000 and 32000")
+
+
+def airflow_version(python: str) -> str:
+    """The version of Airflow in the environment of an interpreter."""
+    if python == sys.executable:
+        return version("apache-airflow")
+    ask = "from importlib.metadata import version; print(version('apache-airflow'))"
+    asked = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True)
+    return asked.stdout.strip()
 
 
 def session_processes(session: int) -> list[psutil.Process]:
@@ -150,12 +166,17 @@ class LocalAirflow:
         start_timeout: float = 180,
         split_api: bool = False,
     ) -> None:
+        self.version = airflow_version(python)
+        self._is_2 = self.version.startswith("2.")
+        self.components = COMPONENTS_2 if self._is_2 else COMPONENTS
+        self._dag_processor = "scheduler" if self._is_2 else "dag-processor"
         self.dags_folder = dags_folder.resolve()
         self.home = Path(tempfile.mkdtemp(prefix="local-airflow-"))
         self.process_logs = self.home / "processes"
         self.port, self._trigger_log_port, self._worker_log_port, task_port = free_ports(4)
         self.url = f"http://127.0.0.1:{self.port}"
-        self._task_port = task_port if split_api else None
+        self._api_url = f"{self.url}/api/{'v1' if self._is_2 else 'v2'}"
+        self._task_port = task_port if split_api and not self._is_2 else None  # tasks of Airflow 2 call no server
         self._task_url = f"http://127.0.0.1:{self._task_port or self.port}/execution/"
         self.env = self._environment(env or {})
         self._say = say or (lambda _line: None)
@@ -186,14 +207,16 @@ class LocalAirflow:
             self.process_logs.mkdir()
             with _signals_held():
                 self._guard = subprocess.Popen(
-                    [self._python, __file__, "" if self._keep_home else str(self.home)],
+                    [sys.executable, __file__, "" if self._keep_home else str(self.home)],
                     stdin=subprocess.PIPE,
                     start_new_session=True,
                     text=True,
                 )
+            if self._is_2:
+                (self.home / "webserver_config.py").write_text(_WEBSERVER_CONFIG)
             self._say("Airflow: making the database")
             self._migrate()
-            for component in COMPONENTS:
+            for component in self.components:
                 self.start_process(component)
             if self._task_port is not None:
                 port = str(self._task_port)
@@ -213,9 +236,14 @@ class LocalAirflow:
         if self._guard is not None:
             self._guard.communicate()  # closes its standard input, at which it ends
 
-    def start_process(self, component: str) -> None:
-        """Start one of `COMPONENTS`, for the first time or after `kill`."""
-        self._spawn(component, component)
+    def start_process(self, component: str, *arguments: str, name: str | None = None) -> None:
+        """Start one of `components`, for the first time or after `kill`.
+
+        :param component: the command
+        :param arguments: more of it
+        :param name: what the process is called here and in its log's name; for a second one of a component
+        """
+        self._spawn(name or component, component, *arguments)
 
     def kill(self, component: str, how: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to every process of a component and wait until all have ended, as in a crash of its
@@ -270,9 +298,10 @@ class LocalAirflow:
     # REST API
 
     def api(self, method: str, path: str, **arguments: Any) -> Any:
-        """Call ``/api/v2/...`` as an administrator; return the decoded answer, None if it is empty.
+        """Call ``/api/v2/...``, or ``v1`` of Airflow 2, as an administrator; return the decoded answer, None if it is
+        empty.
 
-        :param path: below ``/api/v2/``, already quoted
+        :param path: below that, already quoted
         :param arguments: those of `requests.request`
         """
         answer = self._authorized(method, path, **arguments)
@@ -298,7 +327,7 @@ class LocalAirflow:
             errors = self.api("GET", "importErrors")["import_errors"]
             if errors or time.monotonic() > deadline:
                 details = "\n".join(f"{error['filename']}:\n{error['stack_trace']}" for error in errors)
-                raise LocalAirflowError(f"DAG {dag_id!r} is not there. {details or self._tail('dag-processor')}")
+                raise LocalAirflowError(f"DAG {dag_id!r} is not there. {details or self._tail(self._dag_processor)}")
             time.sleep(0.3)
 
     def trigger_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
@@ -306,7 +335,9 @@ class LocalAirflow:
         self.wait_for_dag(dag_id)
         self.api("PATCH", f"dags/{quote(dag_id, safe='')}", json={"is_paused": False})
         run_id = f"local__{time.strftime('%Y%m%dT%H%M%S')}_{secrets.token_hex(3)}"
-        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        body: dict[str, Any] = {"dag_run_id": run_id, "conf": dict(conf or {})}
+        if not self._is_2:
+            body["logical_date"] = None
         path = f"dags/{quote(dag_id, safe='')}/dagRuns"
         for _ in range(5):
             answer = self._authorized("POST", path, json=body)
@@ -347,11 +378,12 @@ class LocalAirflow:
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """All task instances of a run, as the REST API describes them, mapped ones included."""
         tasks: list[dict[str, Any]] = []
+        order = {} if self._is_2 else {"order_by": "id"}
         while True:
             page = self.api(
                 "GET",
                 f"{_run_path(dag_id, run_id)}/taskInstances",
-                params={"limit": 100, "offset": len(tasks), "order_by": "id"},
+                params={"limit": 100, "offset": len(tasks), **order},
             )
             tasks += page["task_instances"]
             if not page["task_instances"] or len(tasks) >= page["total_entries"]:
@@ -385,6 +417,27 @@ class LocalAirflow:
                 raise LocalAirflowError(f"task {task_id!r} is {state!r}, expected one of {sorted(states)}")
             time.sleep(0.2)
 
+    def mark_task(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Mark a task instance as a user does."""
+        not_dry = {"dry_run": False} if self._is_2 else {}
+        self.api("PATCH", _task_path(dag_id, run_id, task_id), json={"new_state": state, **not_dry})
+
+    def clear_task(self, dag_id: str, run_id: str, task_id: str, **more: bool) -> None:
+        """Clear a task instance and those that follow it, as a user does.
+
+        :param more: other members of the request
+        """
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": [task_id],
+            "only_failed": False,
+            "include_downstream": True,
+            "reset_dag_runs": True,
+            **more,
+        }
+        self.api("POST", f"dags/{quote(dag_id, safe='')}/clearTaskInstances", json=body)
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", *, map_index: int = -1) -> Any:
         """The value of an XCom of a task instance."""
         path = f"{_task_path(dag_id, run_id, task_id)}/xcomEntries/{quote(key, safe='')}"
@@ -397,13 +450,13 @@ class LocalAirflow:
         return [str(entry["key"]) for entry in entries]
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1) -> str:
-        """The log of one try of a task instance, one line per entry, as the UI shows it."""
-        answer = self.api(
-            "GET",
-            f"{_task_path(dag_id, run_id, task_id)}/logs/{try_number}",
-            params={"full_content": "true", "map_index": map_index},
-            headers={"Accept": "application/json"},
-        )
+        """The log of one try of a task instance, one line per entry: time, level, text."""
+        path = f"{_task_path(dag_id, run_id, task_id)}/logs/{try_number}"
+        params = {"full_content": "true", "map_index": map_index}
+        if self._is_2:
+            text = self._authorized("GET", path, params=params, headers={"Accept": "text/plain"}).text
+            return "\n".join(_LOG_LINE_2.sub(_log_line_2, line) for line in text.splitlines())
+        answer = self.api("GET", path, params=params, headers={"Accept": "application/json"})
         return "\n".join(_log_line(entry) for entry in answer["content"])
 
     # Inside
@@ -440,6 +493,18 @@ class LocalAirflow:
             ("logging", "worker_log_server_port"): str(self._worker_log_port),
             ("usage_data_collection", "enabled"): "False",
         }
+        if self._is_2:
+            settings |= {
+                ("webserver", "web_server_host"): "127.0.0.1",
+                ("webserver", "web_server_port"): str(self.port),
+                ("webserver", "workers"): "1",
+                ("webserver", "base_url"): self.url,
+                ("webserver", "secret_key"): secrets.token_hex(32),
+                ("scheduler", "scheduler_heartbeat_sec"): "1",
+                ("scheduler", "dag_dir_list_interval"): "5",
+                ("scheduler", "min_file_process_interval"): "5",
+            }
+            env["_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK"] = "1"  # SQLite and LocalExecutor
         for (section, option), value in settings.items():
             env[f"AIRFLOW__{section.upper()}__{option.upper()}"] = value
         env["AIRFLOW_HOME"] = str(self.home)
@@ -484,12 +549,16 @@ class LocalAirflow:
 
     def _unhealthy(self) -> tuple[str, ...]:
         try:
-            health = self._http.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
-            self._http.get(f"{self._task_url}health", timeout=5)
+            path = "health" if self._is_2 else "monitor/health"
+            health = self._http.get(f"{self._api_url}/{path}", timeout=5).json()
+            if not self._is_2:
+                self._http.get(f"{self._task_url}health", timeout=5)
         except (requests.RequestException, ValueError):
-            return COMPONENTS
+            return self.components
         return tuple(
-            component for component, key in _HEALTH_KEYS.items() if (health.get(key) or {}).get("status") != "healthy"
+            component
+            for component, key in _HEALTH_KEYS.items()
+            if component in self.components and (health.get(key) or {}).get("status") != "healthy"
         )
 
     def _tail(self, name: str, lines: int = 40) -> str:
@@ -499,7 +568,9 @@ class LocalAirflow:
 
     def _authorized(self, method: str, path: str, **arguments: Any) -> requests.Response:
         arguments.setdefault("timeout", 30)
-        url = f"{self.url}/api/v2/{path}"
+        url = f"{self._api_url}/{path}"
+        if self._is_2:
+            return self._http.request(method, url, **arguments)
         if "Authorization" in self._http.headers:
             answer = self._http.request(method, url, **arguments)
             if answer.status_code != requests.codes.unauthorized:
@@ -525,6 +596,11 @@ def _log_line(entry: Any) -> str:
     head = " ".join(str(entry[key]) for key in ("timestamp", "level", "event") if entry.get(key) is not None)
     detail = entry.get("error_detail")
     return f"{head} {json.dumps(detail, default=str)}" if detail else head
+
+
+def _log_line_2(line: re.Match[str]) -> str:
+    """A line of Airflow 2 as one of Airflow 3."""
+    return f"{line['time']} {line['level'].lower()} {line['event']}"
 
 
 def _guard() -> None:
