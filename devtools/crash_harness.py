@@ -2,12 +2,15 @@
 
     python devtools/crash_harness.py                                  # every point, both submit policies, user actions
     python devtools/crash_harness.py --policy safe --point reply --point id_stored
+    python devtools/crash_harness.py --ledger --airflow 2.11 --json > 2.11.json     # another Airflow, with a ledger
+    python devtools/crash_harness.py --merge *.json                                 # one table of several
 
-Airflow 3.3 (scheduler, LocalExecutor, triggerer, API server, DAG processor) runs against the emulator. Each case is a
-DAG with an account and a connection of its own, so its POSTs and its bill are its own. At the named point of the first
-try the task process writes down that it got there and sends SIGKILL to its supervisor (the executor's worker) and to
-itself, as when a machine is lost; the scheduler notices the missing heartbeat and starts the next try. The points are
-put into the task process by a ``pre_execute`` of the DAGs below; the provider knows nothing of them.
+A real Airflow (scheduler, LocalExecutor, triggerer, API server, DAG processor) runs against the emulator. Each case is
+a DAG with an account and a connection of its own, so its POSTs and its bill are its own. At the named point of the
+first try the task process writes down that it got there and sends SIGKILL to its supervisor (the executor's worker) and
+to itself, as when a machine is lost; the scheduler notices the missing heartbeat and starts the next try. The points
+are put into the task process by a ``pre_execute`` of the DAGs below; the provider knows nothing of them. Triggerer and
+scheduler (with its workers and tasks) are killed from outside.
 
 Ends with 1 if a case ends otherwise than the table in this file says.
 """
@@ -27,15 +30,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 if TYPE_CHECKING:
     from local_airflow import LocalAirflow
 
     from seedance_provider.testing import Emulator
 
+ROOT = Path(__file__).resolve().parent.parent
 POLICIES = ("vendor", "safe")
 WAYS = ("generate", "create")
 POINTS = {
@@ -48,12 +51,18 @@ POINTS = {
     "resuming": "the event read, in execute_complete",
     "end_stored": "the end stored, the task not yet a success",
     "success_taken": "Airflow took the success, the delivery not stored; then a clear",
+    "delivered": "the delivery stored",
+    "scheduler_submitting": "the scheduler killed during createTask, retries=0",
+    "scheduler_waiting": "the scheduler killed while the task waits on its worker, retries=0",
 }
 #: A retry cannot tell these apart: it finds an intent without an id.
-UNDECIDABLE = ("after_intent", "request_sent", "reply")
+UNDECIDABLE = ("after_intent", "request_sent", "reply", "scheduler_submitting")
+#: Airflow's processes are killed from outside.
+OUTSIDE = ("deferred", "scheduler_submitting", "scheduler_waiting")
 ACTIONS = {
     "clear_finished": "a finished task is cleared",
     "clear_deferred": "a deferred task is cleared",
+    "clear_keeping": "a deferred task is cleared with keep_task_state",
     "clear_running": "a task that waits on the worker is cleared",
     "mark_failed": "a deferred task is marked failed",
     "changed_inputs": "killed with the id stored; the retry renders other inputs",
@@ -82,13 +91,27 @@ TELLING = (
 # A lost worker is noticed by its missing heartbeats: after five minutes by default, here after seconds. A triggerer
 # that misses its own leaves its triggers to the next one.
 ENVIRONMENT = {
+    "AIRFLOW__CORE__PARALLELISM": "6",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+    # The names of Airflow 2.
+    "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "15",
+    "AIRFLOW__SCHEDULER__ZOMBIE_DETECTION_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__LOCAL_TASK_JOB_HEARTBEAT_SEC": "2",
+}
+# A scheduler that takes the place of another resets its tasks when that one's heartbeat is 30 s old, long before theirs
+# would be missed. Here the order is the same.
+REPLACING_A_SCHEDULER = {
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "5",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
+    "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "300",
 }
 ENDED = ("success", "failed", "upstream_failed")
 PENDING_SECONDS = 15  # how long the emulator keeps a reply back: the kill comes as soon as the task is on the bill
+ALL_PENDING_SECONDS = 45  # the same, for a kill that comes when several are
 SETTLE_SECONDS = 10  # see _end_videos
 SHORT_SECONDS = 20  # for the video whose end is not waited for with the others
 LONG_SECONDS = 1_000_000  # until the harness turns the emulator's clock
@@ -104,12 +127,40 @@ class Case:
     :param name: The DAG's id, and the account's and the connection's.
     :param point: Where the first try is killed, a key of `POINTS`; or a key of `ACTIONS`.
     :param way: ``generate``, or ``create`` for SeedanceCreateTaskOperator and a sensor.
+    :param airflow: The version that runs it.
+    :param ledger: Whether there is a ledger. Without one Airflow remembers, from 3.3.
     """
 
     name: str
     point: str
     way: str = "generate"
     policy: str = "safe"
+    airflow: str = "3.3"
+    ledger: bool = False
+
+    @property
+    def line(self) -> tuple[int, ...]:
+        """Airflow's, such as (3, 3)."""
+        return tuple(map(int, self.airflow.split(".")[:2]))
+
+    @property
+    def remembers(self) -> bool:
+        return self.ledger or self.line >= (3, 3)
+
+    @property
+    def is_forgotten_by_a_clear(self) -> bool:
+        return self.line >= (3, 4) and not self.ledger
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a case on that Airflow."""
+        if self.way == "create" and self.point in ("end_stored", "scheduler_waiting"):
+            return False  # a sensor stores nothing and submits nothing
+        if self.point == "end_stored":
+            return not self.ledger  # there the delivery tells of the end
+        if self.point == "clear_keeping":
+            return self.line >= (3, 4)
+        return self.point != "clear_reviewed" or not self.is_forgotten_by_a_clear  # it has succeeded by then
 
     @property
     def last_task(self) -> str:
@@ -123,20 +174,24 @@ class Case:
     @property
     def kill_point(self) -> str | None:
         """Where the task process kills itself, if it does."""
-        own = self.point if self.point in POINTS and self.point != "deferred" else None
+        own = self.point if self.point in POINTS and self.point not in OUTSIDE else None
         return KILL_POINTS.get(self.point, own)
 
     @property
     def retries(self) -> int:
-        return 0 if self.point in ("clear_failed", "clear_unknown", "clear_reviewed") else 2
+        without = ("clear_failed", "clear_unknown", "clear_reviewed", "scheduler_submitting", "scheduler_waiting")
+        return 0 if self.point in without else 2
 
     @property
     def clears(self) -> tuple[str, ...]:
         """The states of the task in which a user clears it, one after the other."""
+        if self.point == "success_taken" and self.line < (3, 0):
+            return ()  # Airflow 2 calls back before it takes the success: the kill leads to a retry
         return {
             "clear_finished": ("success",),
             "success_taken": ("success",),
             "clear_deferred": ("deferred",),
+            "clear_keeping": ("deferred",),
             "clear_running": ("running",),
             "clear_failed": ("failed",),
             "clear_unknown": ("failed",),
@@ -145,7 +200,12 @@ class Case:
 
     @property
     def waiting_state(self) -> str:
-        return "running" if self.point == "clear_running" else "deferred"
+        return "running" if self.point in ("clear_running", "scheduler_waiting") else "deferred"
+
+    @property
+    def tries_before_the_wait(self) -> int:
+        """Of the last task: those that end before the videos do."""
+        return 1 if self.point == "scheduler_waiting" else len(self.clears)
 
     @property
     def prompt(self) -> str:
@@ -154,6 +214,8 @@ class Case:
             words.append("take {{ ti.try_number }}")
         if self.kill_point == "request_sent":
             words.append(f"[[createTask:slow:seconds={PENDING_SECONDS}:accept=true]]")
+        if self.point == "scheduler_submitting":
+            words.append(f"[[createTask:slow:seconds={ALL_PENDING_SECONDS}:accept=true]]")
         if "success" not in self.clears:
             words.append(f"[[generating:{LONG_SECONDS}]]")
         return " ".join(words)
@@ -161,6 +223,9 @@ class Case:
     @property
     def expected(self) -> tuple[str, int, int]:
         """State, wanted videos, bills."""
+        forgetting = ("clear_deferred", "clear_running", "clear_failed", "clear_unknown", "success_taken")
+        if self.is_forgotten_by_a_clear and self.point in forgetting:
+            return "success", 1, 2
         if self.point in ("changed_unknown", "clear_unknown"):
             return "failed", 2 if self.point == "changed_unknown" else 1, 1
         if self.point in ACTIONS:
@@ -188,8 +253,13 @@ class Result:
     @property
     def is_as_expected(self) -> bool:
         state, _, bills = self.case.expected
-        was_killed_where_it_should = self.killed == (self.case.kill_point is not None or self.case.point == "deferred")
+        was_killed_where_it_should = self.killed == (self.case.kill_point is not None or self.case.point in OUTSIDE)
         return was_killed_where_it_should and (self.state, self.bills) == (state, bills)
+
+    @classmethod
+    def from_json(cls, payload: dict[str, Any]) -> Self:
+        members = {name: value for name, value in payload.items() if name not in ("expected", "as_expected")}
+        return cls(**members | {"case": Case(**payload["case"])})
 
     def to_json(self) -> dict[str, Any]:
         state, wanted, bills = self.case.expected
@@ -223,7 +293,7 @@ def make_dags(plan_file: str) -> dict[str, Any]:
                 SeedanceGenerateVideoOperator(
                     task_id="generate",
                     poll_interval=1,
-                    deferrable=case.point != "clear_running",
+                    deferrable=case.waiting_state == "deferred",
                     pre_execute=arm,
                     **submitting,
                 )
@@ -292,6 +362,7 @@ def _arm(case: Case, die: Callable[[], NoReturn], emulator_url: str, context: An
         "resuming": (wait, "outcome", dying_after),
         "end_stored": (Receipts, "save", saving(Stage.ENDED, dying_after)),
         "success_taken": (Receipts, "save", saving(Stage.DELIVERED, dying_before)),
+        "delivered": (Receipts, "save", saving(Stage.DELIVERED, dying_after)),
     }[case.kill_point]
     setattr(owner, name, patched(getattr(owner, name)))
 
@@ -311,16 +382,18 @@ def say(line: str) -> None:
     print(f"{time.monotonic() - BEGAN:6.1f} s  {line}", file=sys.stderr, flush=True)
 
 
-def all_cases(policies: list[str], points: list[str], ways: list[str]) -> list[Case]:
+def all_cases(
+    policies: list[str], points: list[str], ways: list[str], airflow: str, *, ledger: bool = False
+) -> list[Case]:
     crashes = [
-        Case(f"{way}_{policy}_{point}", point, way, policy)
+        Case(f"{way}_{policy}_{point}", point, way, policy, airflow, ledger)
         for point in points
         if point in POINTS
         for way in ways
-        if way == "generate" or point != "end_stored"  # a sensor stores nothing
         for policy in policies
     ]
-    return crashes + [Case(f"user_{point}", point) for point in points if point in ACTIONS]
+    actions = [Case(f"user_{point}", point, airflow=airflow, ledger=ledger) for point in points if point in ACTIONS]
+    return [case for case in crashes + actions if case.exists]
 
 
 class Clock:
@@ -353,18 +426,18 @@ class Harness:
             self.airflow.add_connection(
                 case.name, {"conn_type": "seedance", "host": self.emulator.url, "password": key}
             )
-        # The triggerer is killed while only those wait that should: the others come first.
-        with_triggerer = [case for case in cases if case.point == "deferred"]
-        results = self._start([case for case in cases if case.point != "deferred"])
+        # Triggerer and scheduler are killed while only those run that should: the others come first.
+        results = self._start([case for case in cases if case.point not in OUTSIDE])
         for result in results:
             if result.case.clears or result.case.point == "mark_failed":
                 self._act(result)
         self._finish(results)
-        if with_triggerer:
-            late = self._start(with_triggerer)
-            self._restart_triggerer(late)
-            self._finish(late)
-            results += late
+        for component in ("triggerer", "scheduler"):
+            late = self._start([case for case in cases if case.point in OUTSIDE and _victim(case) == component])
+            if late:
+                self._replace(component, late)
+                self._finish(late)
+                results += late
         self._count(results)
         return sorted(results, key=lambda result: cases.index(result.case))
 
@@ -378,8 +451,7 @@ class Harness:
         case, run_id = result.case, result.run_id
         if case.point == "mark_failed":
             self._until_watched(result)
-            task = f"dags/{case.name}/dagRuns/{run_id}/taskInstances/{case.last_task}"
-            self.airflow.api("PATCH", task, json={"new_state": "failed"})
+            self.airflow.mark_task(case.name, run_id, case.last_task, "failed")
         for number, state in enumerate(case.clears):
             if state == case.waiting_state:
                 self._until_watched(result)
@@ -387,14 +459,8 @@ class Harness:
                 # The run as well: the scheduler may end one that was cleared at the same moment, and leave the task.
                 self.airflow.wait_for_run(case.name, run_id, timeout=TIMEOUT)
                 self._until(partial(self._has_ended, result, state, number + 1), f"{case.name} has ended: {state}")
-            body = {
-                "dry_run": False,
-                "dag_run_id": run_id,
-                "task_ids": [case.killed_task],
-                "only_failed": False,
-                "include_downstream": True,
-            }
-            self.airflow.api("POST", f"dags/{case.name}/clearTaskInstances", json=body)
+            keeping = {"keep_task_state": True} if case.point == "clear_keeping" else {}
+            self.airflow.clear_task(case.name, run_id, case.killed_task, **keeping)
         say(f"{case.name}: done")
 
     def _has_ended(self, result: Result, state: str, try_number: int) -> bool:
@@ -415,15 +481,26 @@ class Harness:
         # One poll may have been the worker's.
         self._until(lambda: self._calls(case, "recordInfo") >= 3, f"{case.name} is polled")
 
-    def _restart_triggerer(self, results: list[Result]) -> None:
+    def _replace(self, component: str, results: list[Result]) -> None:
+        """Kill a component once all cases are where they should be, and start another."""
+        states = {"deferred"} if component == "triggerer" else {"running"}
         for result in results:
-            self._until_watched(result)
-        self.airflow.kill("triggerer")
-        say("triggerer killed")
+            case = result.case
+            if case.point == "scheduler_submitting":
+                self._until(partial(self._is_billed, case), f"{case.name} submits")
+            else:
+                self._until_watched(result)
         for result in results:
-            state = self.airflow.task_state(result.case.name, result.run_id, result.case.last_task)
-            result.killed = state == "deferred"
-        self.airflow.start_process("triggerer")
+            task = result.case.killed_task
+            result.killed = self.airflow.task_state(result.case.name, result.run_id, task) in states
+        self.airflow.kill(component)
+        say(f"{component} killed")
+        if component == "scheduler":
+            self.airflow.env |= REPLACING_A_SCHEDULER
+        self.airflow.start_process(component)
+
+    def _is_billed(self, case: Case) -> bool:
+        return bool(self.emulator.bill()["accounts"][case.name]["tasks_created"])
 
     def _end_videos(self, results: list[Result]) -> None:
         """End the videos once all are waited for."""
@@ -440,13 +517,15 @@ class Harness:
         if all(task["state"] in ENDED for task in tasks):
             return True
         last = next(task for task in tasks if task["task_id"] == case.last_task)
-        return bool(last["state"] == case.waiting_state and last["try_number"] > len(case.clears))
+        return bool(last["state"] == case.waiting_state and last["try_number"] > case.tries_before_the_wait)
 
     def _finish(self, results: list[Result]) -> None:
         self._end_videos(results)
         for result in results:
             case = result.case
             self.airflow.wait_for_run(case.name, result.run_id, timeout=TIMEOUT)
+            if case.point == "delivered":  # from Airflow 3 on, after the end of the run
+                self._until((self.marks / case.name).exists, f"{case.name} is delivered")
             tasks = self.airflow.task_instances(case.name, result.run_id)
             by_name = {task["task_id"]: task for task in tasks}
             result.state = by_name[case.last_task]["state"]
@@ -491,8 +570,14 @@ class Harness:
             time.sleep(0.5)
 
 
+def _victim(case: Case) -> str:
+    return "triggerer" if case.point == "deferred" else "scheduler"
+
+
 @contextmanager
-def harness(cases: list[Case], *, keep_home: bool = False) -> Iterator[Harness]:
+def harness(
+    cases: list[Case], *, python: str = sys.executable, ledger: bool = False, keep_home: bool = False
+) -> Iterator[Harness]:
     """Airflow with a DAG for each case, and the emulator."""
     from local_airflow import LocalAirflow
 
@@ -503,11 +588,14 @@ def harness(cases: list[Case], *, keep_home: bool = False) -> Iterator[Harness]:
         marks.mkdir()
         dags.mkdir()
         clock = Clock()
+        env = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}  # this provider, whichever is installed beside that Airflow
+        if ledger:
+            env["AIRFLOW__SEEDANCE__LEDGER_PATH"] = f"file://{name}/ledger"
         with (
             Emulator(
                 waiting_seconds=1, generating_seconds=SHORT_SECONDS, concurrency_limit=None, clock=clock
             ) as emulator,
-            LocalAirflow(dags, env=ENVIRONMENT, say=say, keep_home=keep_home, split_api=True) as airflow,
+            LocalAirflow(dags, env=env, say=say, python=python, keep_home=keep_home, split_api=True) as airflow,
         ):
             plan = marks / "plan.json"
             plan.write_text(json.dumps({"emulator": emulator.url, "cases": [asdict(case) for case in cases]}))
@@ -522,7 +610,10 @@ def harness(cases: list[Case], *, keep_home: bool = False) -> Iterator[Harness]:
 
 
 def _readable(line: str) -> str:
-    """A line of a task log without its time; of an error's details only class and text."""
+    """A line of a task log without its time; of an error only class and text."""
+    if line.startswith("seedance_provider."):  # the last line of a traceback, in Airflow 2
+        name, _, text = line.partition(": ")
+        return f"{name.rpartition('.')[2]}: {text}"
     text, _, details = line.partition(" ")[2].partition(" [{")
     if not details:
         return text
@@ -531,30 +622,59 @@ def _readable(line: str) -> str:
 
 
 def print_tables(results: list[Result]) -> None:
-    crashes = [result for result in results if result.case.point in POINTS]
-    actions = [result for result in results if result.case.point in ACTIONS]
-    if crashes:
-        print("| Killed | Way | Policy | Wanted | POSTs | Bills | Task | Tries | Decidable |")
-        print("|:--|:--|:--|--:|--:|--:|:--|--:|:--|")
-    for result in crashes:
-        case = result.case
-        cells = [POINTS[case.point], "generate" if case.way == "generate" else "create, sensor", case.policy]
-        print(_row(cells, result, "no" if case.point in UNDECIDABLE else "yes"))
-    if actions:
-        print("\n| What happens | Wanted | POSTs | Bills | Task | Tries |\n|:--|--:|--:|--:|:--|--:|")
-    for result in actions:
-        print(_row([ACTIONS[result.case.point]], result))
-    print("\nWhat the task logs say:\n")
-    for result in results:
-        for line in result.lines:
-            print(f"- {result.case.name}: {line}")
+    """One table of crashes and one of actions; where several versions ran, equal rows are one."""
+    versions = list(dict.fromkeys(result.case.airflow for result in results))
+    for points, head in ((POINTS, ["Killed", "Way", "Policy"]), (ACTIONS, ["What happens"])):
+        chosen = [result for result in results if result.case.point in points]
+        if not chosen:
+            continue
+        names = [*head, *(["Airflow"] if len(versions) > 1 else []), "Wanted", "POSTs", "Bills", "Task", "Tries"]
+        names += ["Decidable"] if points is POINTS else []
+        numbers = ("Wanted", "POSTs", "Bills", "Tries")
+        print("\n| " + " | ".join(names) + " |")
+        print("|" + "|".join("--:" if name in numbers else ":--" for name in names) + "|")
+        rows: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+        for result in sorted(chosen, key=lambda result: _order(result.case)):
+            rows.setdefault((_case_cells(result.case), _result_cells(result)), []).append(result.case.airflow)
+        for (case_cells, result_cells), on in rows.items():
+            cells = [*case_cells, *([_versions(on, versions)] if len(versions) > 1 else []), *result_cells]
+            print("| " + " | ".join(cells) + " |")
+    if len(versions) == 1:
+        print("\nWhat the task logs say:\n")
+        for result in results:
+            for line in result.lines:
+                print(f"- {result.case.name}: {line}")
 
 
-def _row(cells: list[str], result: Result, *more: str) -> str:
-    wanted = result.case.expected[1]
+def _order(case: Case) -> tuple[int, ...]:
+    return [*POINTS, *ACTIONS].index(case.point), WAYS.index(case.way), POLICIES.index(case.policy)
+
+
+def _case_cells(case: Case) -> tuple[str, ...]:
+    if case.point in ACTIONS:
+        return (ACTIONS[case.point],)
+    return POINTS[case.point], "generate" if case.way == "generate" else "create, sensor", case.policy
+
+
+def _result_cells(result: Result) -> tuple[str, ...]:
     state = result.state if result.is_as_expected else f"**{result.state}, not as expected**"
-    numbers = [str(wanted), str(result.posts), str(result.bills), state, str(result.tries)]
-    return "| " + " | ".join([*cells, *numbers, *more]) + " |"
+    cells = (str(result.case.expected[1]), str(result.posts), str(result.bills), state, str(result.tries))
+    if result.case.point in ACTIONS:
+        return cells
+    return *cells, "no" if result.case.point in UNDECIDABLE else "yes"
+
+
+def _versions(some: list[str], every: list[str]) -> str:
+    return "all" if len(some) == len(every) else ", ".join(some)
+
+
+def _interpreter(line: str) -> str:
+    """The interpreter beside an Airflow of `make test-matrix`, which is installed if it is not there."""
+    import test_matrix
+
+    found = next(each for each in test_matrix.LINES if each.name == line)
+    python = ROOT / ".cache" / "matrix" / line / "bin" / "python"
+    return str(python) if python.exists() else test_matrix.install(found)
 
 
 def main() -> int:
@@ -562,14 +682,36 @@ def main() -> int:
     parser.add_argument("--policy", choices=POLICIES, action="append", help="may be repeated; default: both")
     parser.add_argument("--point", choices=[*POINTS, *ACTIONS], action="append", help="may be repeated; default: all")
     parser.add_argument("--way", choices=WAYS, action="append", help="may be repeated; default: both")
+    parser.add_argument("--ledger", action="store_true", help="with a ledger; else Airflow remembers, from 3.3 on")
+    parser.add_argument("--airflow", metavar="LINE", help="a line of make test-matrix, such as 2.11")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter of another environment with Airflow")
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead of tables")
+    parser.add_argument("--merge", type=Path, nargs="+", metavar="FILE", help="print one table of such results")
     parser.add_argument("--keep-home", action="store_true", help="leave Airflow's logs and database on disk")
     options = parser.parse_args()
-    cases = all_cases(options.policy or [*POLICIES], options.point or [*POINTS, *ACTIONS], options.way or [*WAYS])
+    if options.merge:
+        results = [Result.from_json(each) for file in options.merge for each in json.loads(file.read_text())]
+        print_tables(results)
+        return 0 if all(result.is_as_expected for result in results) else 1
+    python = _interpreter(options.airflow) if options.airflow else options.python
+    from local_airflow import airflow_version
+
+    airflow = airflow_version(python)
+    cases = all_cases(
+        options.policy or [*POLICIES],
+        options.point or [*POINTS, *ACTIONS],
+        options.way or [*WAYS],
+        airflow,
+        ledger=options.ledger,
+    )
+    if any(not case.remembers and case.point != "scheduler_submitting" for case in cases):
+        parser.error(
+            f"Airflow {airflow} remembers nothing without --ledger: there is only --point scheduler_submitting"
+        )
     # An exception, so that the `with` blocks clean up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    say(f"Airflow {version('apache-airflow')}, {len(cases)} cases")
-    with harness(cases, keep_home=options.keep_home) as running:
+    say(f"Airflow {airflow}, {'with' if options.ledger else 'without'} a ledger, {len(cases)} cases")
+    with harness(cases, python=python, ledger=options.ledger, keep_home=options.keep_home) as running:
         results = running.run(cases)
     if options.json:
         print(json.dumps([result.to_json() for result in results], indent=1))

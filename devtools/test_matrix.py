@@ -56,10 +56,8 @@ def main() -> int:
     return 1 if any(code for _, _, code, _ in results) else 0
 
 
-def run(line: Line, tests: Sequence[str]) -> tuple[str, int, float]:
-    """Install and test one line; return the exact version, pytest's exit code and the seconds taken."""
-    began = time.monotonic()
-    print(f"\n== Airflow {line.name}", flush=True)
+def install(line: Line) -> str:
+    """Make the virtual environment of a line; return its interpreter."""
     venv = ROOT / ".cache" / "matrix" / line.name
     python = str(venv / "bin" / "python")
     env = {"UV_SYSTEM_CERTS": "1", **os.environ}
@@ -71,6 +69,14 @@ def run(line: Line, tests: Sequence[str]) -> tuple[str, int, float]:
         install += ["--exclude-newer", line.as_of, "--exclude-newer-package", newer]
     install += [*line.extra, f"apache-airflow{line.airflow}", *TOOLS, "-e", str(ROOT)]
     subprocess.run(install, check=True, env=env)
+    return python
+
+
+def run(line: Line, tests: Sequence[str]) -> tuple[str, int, float]:
+    """Install and test one line; return the exact version, pytest's exit code and the seconds taken."""
+    began = time.monotonic()
+    print(f"\n== Airflow {line.name}", flush=True)
+    python = install(line)
     asked = [python, "-c", "from importlib.metadata import version; print(version('apache-airflow'))"]
     installed = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
     code = subprocess.run(
