@@ -57,8 +57,8 @@ POINTS = {
 }
 #: A retry cannot tell these apart: it finds an intent without an id.
 UNDECIDABLE = ("after_intent", "request_sent", "reply", "scheduler_submitting")
-#: Airflow's processes are killed from outside.
-OUTSIDE = ("deferred", "scheduler_submitting", "scheduler_waiting")
+#: What is killed from outside.
+OUTSIDE = {"deferred": "triggerer", "scheduler_submitting": "scheduler", "scheduler_waiting": "scheduler"}
 ACTIONS = {
     "clear_finished": "a finished task is cleared",
     "clear_deferred": "a deferred task is cleared",
@@ -91,7 +91,6 @@ TELLING = (
 # A lost worker is noticed by its missing heartbeats: after five minutes by default, here after seconds. A triggerer
 # that misses its own leaves its triggers to the next one.
 ENVIRONMENT = {
-    "AIRFLOW__CORE__PARALLELISM": "6",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
@@ -117,6 +116,9 @@ SHORT_SECONDS = 20  # for the video whose end is not waited for with the others
 LONG_SECONDS = 1_000_000  # until the harness turns the emulator's clock
 TIMEOUT = 600  # for one DAG run on a busy machine
 
+Ground = tuple[str, bool]
+"""A version of Airflow, and whether there was a ledger."""
+
 BEGAN = time.monotonic()
 
 
@@ -140,7 +142,7 @@ class Case:
 
     @property
     def line(self) -> tuple[int, ...]:
-        """Airflow's, such as (3, 3)."""
+        """Of Airflow, such as (3, 3)."""
         return tuple(map(int, self.airflow.split(".")[:2]))
 
     @property
@@ -432,9 +434,8 @@ class Harness:
             if result.case.clears or result.case.point == "mark_failed":
                 self._act(result)
         self._finish(results)
-        for component in ("triggerer", "scheduler"):
-            late = self._start([case for case in cases if case.point in OUTSIDE and _victim(case) == component])
-            if late:
+        for point, component in OUTSIDE.items():
+            if late := self._start([case for case in cases if case.point == point]):
                 self._replace(component, late)
                 self._finish(late)
                 results += late
@@ -443,7 +444,8 @@ class Harness:
 
     def _start(self, cases: list[Case]) -> list[Result]:
         results = [Result(case, self.airflow.trigger_dag(case.name)) for case in cases]
-        say(f"{len(results)} DAG runs started")
+        if results:
+            say(f"{len(results)} DAG runs started")
         return results
 
     def _act(self, result: Result) -> None:
@@ -570,10 +572,6 @@ class Harness:
             time.sleep(0.5)
 
 
-def _victim(case: Case) -> str:
-    return "triggerer" if case.point == "deferred" else "scheduler"
-
-
 @contextmanager
 def harness(
     cases: list[Case], *, python: str = sys.executable, ledger: bool = False, keep_home: bool = False
@@ -623,23 +621,26 @@ def _readable(line: str) -> str:
 
 def print_tables(results: list[Result]) -> None:
     """One table of crashes and one of actions; where several versions ran, equal rows are one."""
-    versions = list(dict.fromkeys(result.case.airflow for result in results))
+    grounds = list(dict.fromkeys((result.case.airflow, result.case.ledger) for result in results))
     for points, head in ((POINTS, ["Killed", "Way", "Policy"]), (ACTIONS, ["What happens"])):
         chosen = [result for result in results if result.case.point in points]
         if not chosen:
             continue
-        names = [*head, *(["Airflow"] if len(versions) > 1 else []), "Wanted", "POSTs", "Bills", "Task", "Tries"]
+        names = [*head, *(["Airflow"] if len(grounds) > 1 else []), "Wanted", "POSTs", "Bills", "Task", "Tries"]
         names += ["Decidable"] if points is POINTS else []
         numbers = ("Wanted", "POSTs", "Bills", "Tries")
         print("\n| " + " | ".join(names) + " |")
         print("|" + "|".join("--:" if name in numbers else ":--" for name in names) + "|")
-        rows: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+        rows: dict[tuple[str, ...], dict[tuple[str, ...], list[Ground]]] = {}
         for result in sorted(chosen, key=lambda result: _order(result.case)):
-            rows.setdefault((_case_cells(result.case), _result_cells(result)), []).append(result.case.airflow)
-        for (case_cells, result_cells), on in rows.items():
-            cells = [*case_cells, *([_versions(on, versions)] if len(versions) > 1 else []), *result_cells]
-            print("| " + " | ".join(cells) + " |")
-    if len(versions) == 1:
+            alike = rows.setdefault(_case_cells(result.case), {})
+            alike.setdefault(_result_cells(result), []).append((result.case.airflow, result.case.ledger))
+        for case_cells, outcomes in rows.items():
+            ran = [ground for some in outcomes.values() for ground in some]
+            for result_cells, some in outcomes.items():
+                on = [_grounds(some, ran, grounds)] if len(grounds) > 1 else []
+                print("| " + " | ".join([*case_cells, *on, *result_cells]) + " |")
+    if len(grounds) == 1:
         print("\nWhat the task logs say:\n")
         for result in results:
             for line in result.lines:
@@ -664,8 +665,13 @@ def _result_cells(result: Result) -> tuple[str, ...]:
     return *cells, "no" if result.case.point in UNDECIDABLE else "yes"
 
 
-def _versions(some: list[str], every: list[str]) -> str:
-    return "all" if len(some) == len(every) else ", ".join(some)
+def _grounds(some: list[Ground], ran: list[Ground], every: list[Ground]) -> str:
+    """Where a case ended alike, of where it ran."""
+    if len(some) == len(ran) > 2:
+        return "all"
+    if set(some) == {ground for ground in every if ground[1]}:
+        return "all with a ledger"
+    return ", ".join(airflow if ledger else f"{airflow} without a ledger" for airflow, ledger in some)
 
 
 def _interpreter(line: str) -> str:
