@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from seedance_provider.api import validation
 from seedance_provider.events import ResumeState
-from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceInvalidRequestError, invalid_inputs
+from seedance_provider.exceptions import (
+    SeedanceConfigurationError,
+    SeedanceError,
+    SeedanceInvalidRequestError,
+    invalid_inputs,
+)
 from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Receipt, Stamp, fingerprint
 from seedance_provider.execution.stores import Facts
@@ -118,6 +123,14 @@ class Job:
         :raises SeedanceError: if the price list cannot be used.
         """
         return self.hook.estimate_credits(self.model, self.inputs)
+
+    @property
+    def expected(self) -> CreditEstimate | None:
+        """What the present submission was expected to cost; None if that is not known."""
+        try:
+            return self.receipts.facts.estimate or (self.estimate if self.has_inputs else None)
+        except SeedanceError:
+            return None  # of the price list: said before the submission
 
     @cached_property
     def inputs(self) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseSensorOperator, Stats
 
 from seedance_provider.exceptions import SeedanceError, SeedanceTaskFailedError, SeedanceTaskTimeoutError
-from seedance_provider.execution import collected
+from seedance_provider.execution import assets, collected
 from seedance_provider.execution.receipts import Outcome
 from seedance_provider.links.seedance import XCOM_RECORD_KEY
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from seedance_provider.api.messages import AnyLogger
     from seedance_provider.api.records import TaskRecord
     from seedance_provider.exceptions import FailedRecord
+    from seedance_provider.execution.job import Job
     from seedance_provider.execution.storage import StoredFile
 
 log = logging.getLogger(__name__)
@@ -37,14 +39,16 @@ def finish(
     context: Context,
     task_log: AnyLogger,
     files: Sequence[StoredFile] | None = None,
+    job: Job | None = None,
 ) -> list[str]:
-    """End a wait well: say so in the log and push the record.
+    """End a wait well: say so in the log, push the record, and tell the task's asset outlets.
 
     :param record: The record of the success.
     :param operator: The waiting task.
     :param context: Its context.
     :param task_log: The task's log.
     :param files: Where its outputs were stored; None if nobody asked for that.
+    :param job: What was wanted, if the task instance submitted it.
     :return: The output URLs, or the paths of the files.
     """
     seconds = record.generation_seconds
@@ -62,17 +66,33 @@ def finish(
     if isinstance(operator, BaseSensorOperator):  # who submits a task and follows it tells of its end itself
         collected.note_end(record, Outcome.SUCCESS, task_log, paths=[file.path for file in files or ()])
     operator.video_url = record.urls[0]
-    return record.urls if files is None else finish_transfer(files, operator, context)
+    delivery = assets.Delivery(record.seedance_task_id, record.model, record, files or ())
+    if job is not None:
+        inputs = job.inputs if job.has_inputs else {}
+        delivery = replace(delivery, model=job.model, inputs=inputs, estimate=job.expected)
+    assets.deliver(delivery, operator, context, task_log)
+    return record.urls if files is None else _push_files(files, operator, context)
 
 
-def finish_transfer(files: Sequence[StoredFile], operator: BaseOperator, context: Context) -> list[str]:
-    """Push what was stored.
+def finish_transfer(
+    files: Sequence[StoredFile], operator: BaseOperator, context: Context, record: TaskRecord | None = None
+) -> list[str]:
+    """End a transfer well: push what was stored, and tell the task's asset outlets.
 
     :param files: The files.
     :param operator: The task that stored them.
     :param context: Its context.
+    :param record: The record of the task that made them; None if that is not known.
     :return: Their paths.
     """
+    delivery = assets.Delivery(None, files=files)
+    if record is not None:
+        delivery = replace(delivery, seedance_task_id=record.seedance_task_id, model=record.model, record=record)
+    assets.deliver(delivery, operator, context, operator.log)
+    return _push_files(files, operator, context)
+
+
+def _push_files(files: Sequence[StoredFile], operator: BaseOperator, context: Context) -> list[str]:
     _push(operator, context, XCOM_FILES_KEY, [file._asdict() for file in files], must=True)
     return [file.path for file in files]
 
@@ -91,6 +111,7 @@ def reporting_failures(operator: BaseOperator, context: Context) -> Iterator[Non
                 _push(operator, context, XCOM_RECORD_KEY, error.record.model_dump(mode="json"))
         elif isinstance(error, SeedanceTaskTimeoutError):
             report("timeout", None)
+        assets.fail(error, operator)
         _push(operator, context, XCOM_ERROR_KEY, summary(error))
         raise
 
@@ -143,8 +164,6 @@ def _report(ending: Ending, record: FailedRecord | None) -> None:
         return
     if ending == "success" and record.credits_used is not None and record.credits_used >= 0:
         # A float where the amount has a fraction, which all backends take: rounding would add up to a wrong bill.
-        used = record.credits_used
-        count = int(used) if used == int(used) else float(used)
-        Stats.incr("seedance.credits_used", count, tags=tags)  # type: ignore[arg-type]
+        Stats.incr("seedance.credits_used", assets.number(record.credits_used), tags=tags)  # type: ignore[arg-type]
     if record.generation_seconds is not None:
         Stats.timing("seedance.generation_seconds", timedelta(seconds=record.generation_seconds), tags=tags)

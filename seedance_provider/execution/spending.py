@@ -141,11 +141,7 @@ def has_budget(job: Job) -> bool:
 
 def compare(job: Job, record: FailedRecord) -> None:
     """Say it when a task was charged otherwise than estimated."""
-    try:
-        estimate = job.receipts.facts.estimate or (job.estimate if job.has_inputs else None)
-    except SeedanceError:
-        return  # of the price list: said before the submission
-    compare_with(estimate, record, job.log)
+    compare_with(job.expected, record, job.log)
 
 
 def compare_with(estimate: CreditEstimate | None, record: FailedRecord, log: AnyLogger) -> None:

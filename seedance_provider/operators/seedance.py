@@ -25,9 +25,11 @@ from seedance_provider.links.seedance import SeedanceVideoLink
 if TYPE_CHECKING:
     import jinja2
     from airflow.providers.common.compat.sdk import Asset, Context, ObjectStoragePath
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
     from seedance_provider.api.records import TaskRecord
     from seedance_provider.events import ResumeState
+    from seedance_provider.execution.assets import Delivery
     from seedance_provider.execution.job import Job
     from seedance_provider.execution.submit import Submission
 
@@ -55,6 +57,8 @@ class _SubmittingOperator(BaseOperator):
     """The task that this try delivered, what was charged for it, and where it was stored."""
     _stores = False
     """Whether the outputs are stored."""
+    delivery: Delivery | None = None
+    """What the try left behind; read by OpenLineage."""
 
     def __init__(
         self,
@@ -151,6 +155,24 @@ class _SubmittingOperator(BaseOperator):
             use_callback=self.use_callback,
             state=state or ResumeState(),
         )
+
+    def _hand_over(self, job: Job, seedance_task_id: str) -> str:
+        """Leave the task to whoever waits for it."""
+        from seedance_provider.execution.assets import Delivery, deliver
+
+        self._delivered = seedance_task_id, None, ()
+        handed = Delivery(seedance_task_id, job.model, inputs=job.inputs, estimate=job.expected)
+        deliver(handed, self, job.context, self.log)
+        return seedance_task_id
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        """Tell OpenLineage the reference media, the video, its stored copies, and what it cost.
+
+        :param task_instance: Of this task; not needed, since the operator is the one that ran.
+        """
+        from seedance_provider.execution import lineage
+
+        return lineage.of_video(self)
 
     def _warn_forgetful(self, job: Job) -> None:
         """Say what a retry costs where nothing is remembered, and the two lines that change it."""
@@ -280,9 +302,7 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
                 self._warn_forgetful(job)
             elif read.error is not None:
                 raise wait.of_a_slot(job, read.error) from read.error
-            submission = submit.obtain(job)
-            self._delivered = submission.seedance_task_id, None, ()
-            return submission.seedance_task_id
+            return self._hand_over(job, submit.obtain(job).seedance_task_id)
 
 
 class SeedanceGenerateVideoOperator(_SubmittingOperator):
@@ -410,9 +430,9 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
         if self._stores:
             storage.prepare(self.output_path, last_frame=self.last_frame, model=self.model)
         submission = submit.obtain(job)
-        self._delivered = submission.seedance_task_id, None, ()
         if not self.wait_for_completion:
-            return submission.seedance_task_id
+            return self._hand_over(job, submission.seedance_task_id)
+        self._delivered = submission.seedance_task_id, None, ()
         self._waiting_for = submission.seedance_task_id
         return self._follow(job, submission)
 
@@ -433,7 +453,7 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
             transfer = storage.Transfer(job.hook, self.log, str(self.output_path), self.overwrite, is_last_chance)
             files = storage.store(record, transfer, last_frame=self.last_frame, model=self.model)
         self._delivered = record.seedance_task_id, record.credits_used, [file.path for file in files or ()]
-        return results.finish(record, self, job.context, self.log, files)
+        return results.finish(record, self, job.context, self.log, files, job)
 
     def _end(self, job: Job, seedance_task_id: str, outcome: Callable[[], TaskRecord]) -> list[str]:
         """Take the end of a deferred wait; submit again what failed for a transient reason."""

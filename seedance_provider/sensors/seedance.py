@@ -22,8 +22,10 @@ except ImportError:  # Airflow 2.11
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
     from seedance_provider.api.records import TaskRecord
+    from seedance_provider.execution.assets import Delivery
     from seedance_provider.execution.wait import Wait
 
 
@@ -56,6 +58,8 @@ class SeedanceTaskSensor(BaseSensorOperator):
     ui_color = "#e8e4f8"
     video_url = ""
     """The first output, once there is one; read by the extra link."""
+    delivery: Delivery | None = None
+    """What the try left behind; read by OpenLineage."""
 
     def __init__(
         self,
@@ -175,6 +179,15 @@ class SeedanceTaskSensor(BaseSensorOperator):
             transfer = storage.Transfer(hook, self.log, str(self.output_path), self.overwrite)
             files = storage.store(record, transfer, last_frame=self.last_frame)
         return results.finish(record, self, context, self.log, files)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        """Tell OpenLineage the video, its stored copies, and what it cost.
+
+        :param task_instance: Of this task; not needed, since the operator is the one that ran.
+        """
+        from seedance_provider.execution import lineage
+
+        return lineage.of_video(self)
 
     def _wait(self, context: Context) -> Wait:
         from seedance_provider.execution.wait import Wait

@@ -13,6 +13,9 @@ from seedance_provider.exceptions import SeedanceConfigurationError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from seedance_provider.execution.assets import Delivery
 
 
 class SeedanceToObjectStorageOperator(BaseOperator):
@@ -38,6 +41,8 @@ class SeedanceToObjectStorageOperator(BaseOperator):
     template_fields: Sequence[str] = ("output_path", "seedance_task_id", "record", "urls", "seedance_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"record": "json", "urls": "json"}
     ui_color = "#d3e3f5"
+    delivery: Delivery | None = None
+    """What the try left behind; read by OpenLineage."""
 
     def __init__(
         self,
@@ -87,12 +92,22 @@ class SeedanceToObjectStorageOperator(BaseOperator):
             output_path = storage.prepare(self.output_path)
             self._check_names(output_path)
             transfer = storage.Transfer(SeedanceHook(self.seedance_conn_id), self.log, output_path, self.overwrite)
+            record = None
             if self._given == "urls":
                 files = transfer.store(storage.outputs_at(self.urls))
             else:
                 record = storage.finished(transfer.hook, self.log, self.seedance_task_id, self.record)
                 files = storage.store(record, transfer, last_frame=self.last_frame)
-            return results.finish_transfer(files, self, context)
+            return results.finish_transfer(files, self, context, record)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """Tell OpenLineage where the video came from, and its stored copies.
+
+        :param task_instance: Of this task; not needed, since the operator is the one that ran.
+        """
+        from seedance_provider.execution import lineage
+
+        return lineage.of_transfer(self)
 
     def _check_names(self, output_path: str) -> None:
         if self._given == "urls" and (names := names_in_output_path(output_path) - {"index", "ext"}):

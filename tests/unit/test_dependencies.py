@@ -19,6 +19,7 @@ DECLARED = {
 # Imported only by a program that has it.
 BROUGHT_BY_THE_CALLER = {
     ("seedance_provider.testing.pytest_plugin", "pytest"),  # pytest loads its plugins
+    ("seedance_provider.execution.lineage", "attr"),  # OpenLineage, whose facets are attrs classes
     ("seedance_provider.hooks.seedance", "wtforms"),  # the webserver of Airflow 2 draws the form
     ("seedance_provider.plugins.answers", "sqlalchemy"),  # the API server serves requests
     ("seedance_provider.plugins.events", "sqlalchemy"),

@@ -97,6 +97,7 @@ class Operator:
 
     do_xcom_push = True
     video_url = ""
+    outlets = ()
     log: Any = None
 
 
