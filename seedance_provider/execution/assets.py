@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
+from seedance_provider.api.records import TaskRecord
 from seedance_provider.exceptions import SeedanceError, SeedanceTaskFailedError
 
 try:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from seedance_provider.api.messages import AnyLogger
     from seedance_provider.api.pricing import CreditEstimate
-    from seedance_provider.api.records import TaskRecord
     from seedance_provider.execution.storage import StoredFile
 
 
@@ -78,7 +78,8 @@ def fail(error: SeedanceError, operator: BaseOperator) -> None:
     :param operator: The task.
     """
     record = error.record if isinstance(error, SeedanceTaskFailedError) else None
-    operator.delivery = Delivery(error.seedance_task_id, getattr(operator, "model", None), record)
+    known = record if isinstance(record, TaskRecord) else None
+    operator.delivery = Delivery(error.seedance_task_id, getattr(operator, "model", None), known)
 
 
 def extra_of(delivery: Delivery) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class SeedanceTaskRunFacet(RunFacet):
         return f"{_SCHEMA}SeedanceTaskRunFacet.json#/$defs/SeedanceTaskRunFacet"
 
 
-def of_video(operator: Any) -> OperatorLineage:
+def of_video(operator: Any) -> OperatorLineage[Any, Any]:
     """The lineage of a task that submitted a video or waited for one, ended well or not.
 
     :param operator: The operator or sensor, as it is when it has run.
@@ -78,7 +78,7 @@ def of_video(operator: Any) -> OperatorLineage:
     )
 
 
-def of_transfer(operator: Any) -> OperatorLineage:
+def of_transfer(operator: Any) -> OperatorLineage[Any, Any]:
     """The lineage of a transfer, ended well or not.
 
     :param operator: The transfer, as it is when it has run.
@@ -158,7 +158,7 @@ def _run_facet(delivery: Delivery) -> SeedanceTaskRunFacet:
         facet.seeds = [output.seed for output in record.outputs if output.seed is not None] or None
         facet.generationSeconds = record.generation_seconds
         facet.creditsUsed = number(record.credits_used)
-        facet.failureCode = record.failure and record.failure.code
+        facet.failureCode = None if record.failure is None else record.failure.code
     if estimate is not None:
         facet.creditsExpectedLow, facet.creditsExpectedHigh = number(estimate.low), number(estimate.high)
         facet.priceList = estimate.as_of

@@ -165,7 +165,7 @@ class _SubmittingOperator(BaseOperator):
         deliver(handed, self, job.context, self.log)
         return seedance_task_id
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Tell OpenLineage the reference media, the video, its stored copies, and what it cost.
 
         :param task_instance: Of this task; not needed, since the operator is the one that ran.

@@ -180,7 +180,7 @@ class SeedanceTaskSensor(BaseSensorOperator):
             files = storage.store(record, transfer, last_frame=self.last_frame)
         return results.finish(record, self, context, self.log, files)
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """Tell OpenLineage the video, its stored copies, and what it cost.
 
         :param task_instance: Of this task; not needed, since the operator is the one that ran.
