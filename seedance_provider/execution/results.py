@@ -118,9 +118,10 @@ def reporting_failures(operator: BaseOperator, context: Context) -> Iterator[Non
 
 def summary(error: SeedanceError) -> dict[str, Any]:
     """What a later task needs of a failure: ``type``, ``message``, ``code``, ``status_code``, ``charged``,
-    ``seedance_task_id``.
+    ``seedance_task_id``, and as ``text`` all of it in one paragraph, with what to do.
     """
     return {
+        "text": told(type(error).__name__, str(error), error.charged, error.seedance_task_id),
         "type": type(error).__name__,
         "message": error.message,
         "code": getattr(error, "code", None),
@@ -128,6 +129,19 @@ def summary(error: SeedanceError) -> dict[str, Any]:
         "charged": error.charged,
         "seedance_task_id": error.seedance_task_id,
     }
+
+
+def told(kind: str, said: str, charged: str, seedance_task_id: str | None) -> str:
+    """Put a failure into words, with the id at the end.
+
+    :param kind: The class of the error.
+    :param said: What the error says.
+    :param charged: ``no``, ``unknown`` or ``yes``.
+    :param seedance_task_id: The vendor's task, if known.
+    """
+    about = f" (task {seedance_task_id})" if seedance_task_id else ""
+    happened = ": ".join(filter(None, (kind, said.removesuffix(about))))
+    return f"{happened.rstrip('.')}. Charged: {charged}{about}"
 
 
 def _push(operator: BaseOperator, context: Context, key: str, value: Any, *, must: bool = False) -> None:

@@ -131,7 +131,7 @@ def describe(context: Context) -> Failure:
         "log_url": getattr(ti, "log_url", None) or "",
     }
     # What only a failure needs is not imported where a DAG file is parsed.
-    from seedance_provider.execution.results import XCOM_ERROR_KEY, summary
+    from seedance_provider.execution.results import XCOM_ERROR_KEY, summary, told
     from seedance_provider.execution.submit import XCOM_TASK_ID_KEY
 
     if isinstance(error, SeedanceError):
@@ -152,19 +152,17 @@ def describe(context: Context) -> Failure:
     # XCom can be edited: what is not plain is not taken.
     known = {name: about[name] for name in Failure.__dataclass_fields__ if isinstance(about.get(name), (str, int))}
     failure = Failure(**(known | where | {"what_to_do": _advice(known)}))
-    return replace(failure, text=_text(failure, error))
-
-
-def _text(failure: Failure, error: Any) -> str:
-    about = f" (task {failure.seedance_task_id})" if failure.seedance_task_id else ""
-    if isinstance(error, SeedanceError):
-        said = f"{failure.type}: {str(error).removesuffix(about)}"  # with the numbers, and with what to do
-    else:
+    text = known.get("text")
+    if not text:
         happened = ": ".join(map(str, filter(None, (failure.type, failure.message)))) or "Airflow does not tell why"
         said = f"{happened.rstrip('.')}. {failure.what_to_do}"
+        text = told("", said, failure.charged, failure.seedance_task_id)
+    return replace(failure, text=f"{_where(failure)} failed in run {failure.run_id}. {text}")
+
+
+def _where(failure: Failure) -> str:
     index = f"[{failure.map_index}]" if failure.map_index >= 0 else ""
-    task = ".".join(filter(None, (failure.dag_id, failure.task_id)))
-    return f"{task}{index} failed in run {failure.run_id}. {said.rstrip('.')}. Charged: {failure.charged}{about}"
+    return ".".join(filter(None, (failure.dag_id, failure.task_id))) + index
 
 
 def _advice(known: dict[str, Any]) -> str:

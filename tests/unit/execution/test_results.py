@@ -164,6 +164,7 @@ def test_a_failure_leaves_its_record_and_a_summary(statsd: StatsdClient) -> None
         raise error
     assert TaskRecord.model_validate(ti.xcoms["seedance_task"]) == failed
     assert ti.xcoms["seedance_error"] == {
+        "text": "SeedanceTaskFailedError: x. Charged: no (task task_1)",
         "type": "SeedanceTaskFailedError",
         "message": "no",
         "code": "2038",

@@ -92,7 +92,9 @@ def test_a_failure_raises_the_vendors_reason_and_is_not_retried(seedance_emulato
     assert error.record.failure is not None
     assert error.message == error.record.failure.message
     assert ti.xcoms["seedance_task"] == error.record.model_dump(mode="json")
+    about = f" (task {task_id})"
     assert ti.xcoms["seedance_error"] == {
+        "text": f"SeedanceTaskFailedError: {str(error).removesuffix(about)}. Charged: no{about}",
         "type": "SeedanceTaskFailedError",
         "message": error.message,
         "code": "2038",
