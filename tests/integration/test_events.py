@@ -33,7 +33,7 @@ class Running(NamedTuple):
     def events(self, asset: str) -> list[dict[str, Any]]:
         """The events of an asset, oldest first."""
         (found,) = self.airflow.api("GET", "assets", params={"name_pattern": asset})["assets"]
-        return self.airflow.api("GET", "assets/events", params={"asset_id": found["id"], "order_by": "id"})[
+        return self.airflow.api("GET", "assets/events", params={"asset_id": found["id"], "order_by": "timestamp"})[
             "asset_events"
         ]
 
