@@ -149,6 +149,11 @@ class Job:
         """Whether the inputs are there without being written."""
         return self.write_inputs is None or self.state.inputs is not None
 
+    @property
+    def known_inputs(self) -> dict[str, Any]:
+        """The inputs; empty if they would have to be written first."""
+        return self.inputs if self.has_inputs else {}
+
     @cached_property
     def wanted(self) -> Receipt:
         """The receipt of a submission that this try has not made yet."""

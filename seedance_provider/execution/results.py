@@ -68,8 +68,7 @@ def finish(
     operator.video_url = record.urls[0]
     delivery = assets.Delivery(record.seedance_task_id, record.model, record, files or ())
     if job is not None:
-        inputs = job.inputs if job.has_inputs else {}
-        delivery = replace(delivery, model=job.model, inputs=inputs, estimate=job.expected)
+        delivery = replace(delivery, model=job.model, inputs=job.known_inputs, estimate=job.expected)
     assets.deliver(delivery, operator, context, task_log)
     return record.urls if files is None else _push_files(files, operator, context)
 

@@ -161,7 +161,7 @@ class _SubmittingOperator(BaseOperator):
         from seedance_provider.execution.assets import Delivery, deliver
 
         self._delivered = seedance_task_id, None, ()
-        handed = Delivery(seedance_task_id, job.model, inputs=job.inputs, estimate=job.expected)
+        handed = Delivery(seedance_task_id, job.model, inputs=job.known_inputs, estimate=job.expected)
         deliver(handed, self, job.context, self.log)
         return seedance_task_id
 
