@@ -1,14 +1,15 @@
-"""Two DAGs: one generates videos, the other starts by itself and handles each of them.
+"""Two DAGs: one generates videos, the other starts by itself when there is one, and stores it.
 
 What it shows: an ``Asset`` as an outlet of ``SeedanceGenerateVideoOperator``. Each video is an event of the asset; its
 ``extra`` has ``seedance_task_id``, ``model``, ``urls``, ``paths``, ``credits`` and ``seconds``. The second DAG is
-scheduled on the asset. Airflow may put several events into one run, so it loops over all of them, by a mapped task.
+scheduled on the asset.
 
-Make what handles a video repeatable, for instance by writing to a path made of its ``seedance_task_id``: a clear runs
-it again, and on some versions of Airflow one event has started two runs.
+It takes an event as a call to look at all of the latest, not only at those that started the run: of two videos that end
+in the same second, Airflow may start a run for the first and keep the second for the run after the next event. So what
+handles a video must be repeatable. ``SeedanceToObjectStorageOperator`` is: what is stored is not fetched again.
 
-``urls`` come without their query: an event is no place for a signature. Where the vendor signs its URLs, take the file
-from ``paths`` (with ``output_path``), or a fresh URL from ``SeedanceHook().get_task(seedance_task_id).urls``.
+If storing is all you want, ``output_path`` of the first DAG's task does it with less. Put here what is a matter of
+another team, or of another schedule.
 
 What it costs: two videos of 5 seconds at 720p with ``seedance2-fast``, 140 credits each by the vendor's price list;
 nothing with the emulator. The second DAG costs nothing.
@@ -20,13 +21,16 @@ shows the events, each with its ``extra``, and the runs that they started.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, Asset, task
 
 from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
+from seedance_provider.transfers.seedance_to_object_storage import SeedanceToObjectStorageOperator
 
 VIDEOS = Asset("seedance_videos")
+LATEST = 100  # more than can end while a run waits to be started
 COMMON: dict[str, Any] = {
     "start_date": datetime(2026, 1, 1, tzinfo=UTC),
     "catchup": False,
@@ -42,19 +46,22 @@ with DAG(dag_id="seedance_assets_generate", schedule=None, **COMMON):
         ]
     )
 
-with DAG(dag_id="seedance_assets_handle", schedule=[VIDEOS], **COMMON):
+with DAG(
+    dag_id="seedance_assets_store",
+    schedule=[VIDEOS],
+    max_active_runs=1,  # two runs would store the same
+    params={"folder": f"file://{Path.home()}/seedance-videos"},
+    **COMMON,
+):
 
-    @task
-    def list_videos(**context: Any) -> list[dict[str, Any]]:
-        """One item per event. An event that somebody made by hand in the UI has no video."""
-        events = context.get("triggering_asset_events") or context.get("triggering_dataset_events") or {}
-        extras = [event.extra for of_asset in events.values() for event in of_asset]
-        return [extra for extra in extras if extra.get("seedance_task_id")]
+    @task(inlets=[VIDEOS])
+    def list_videos(**context: Any) -> list[str]:
+        """The ids of the latest events, each once. An event that somebody made by hand in the UI has none."""
+        extras = [event.extra for event in context["inlet_events"][VIDEOS][-LATEST:]]
+        return sorted({extra["seedance_task_id"] for extra in extras if extra.get("seedance_task_id")})
 
-    @task(map_index_template="{{ task.op_kwargs['video']['seedance_task_id'] }}")
-    def transcode(video: dict[str, Any]) -> str:
-        """A placeholder for ffmpeg: this one names the file that it would write."""
-        print(f"Transcoding {video['urls'][0]}")
-        return f"{video['seedance_task_id']}_480p.mp4"
-
-    transcode.expand(video=list_videos())
+    SeedanceToObjectStorageOperator.partial(
+        task_id="store_video",
+        output_path="{{ params.folder }}/{seedance_task_id}.{ext}",
+        map_index_template="{{ task.seedance_task_id }}",
+    ).expand(seedance_task_id=list_videos())

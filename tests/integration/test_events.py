@@ -29,6 +29,7 @@ class Running(NamedTuple):
     airflow: LocalAirflow
     emulator: Emulator
     lineage: Path
+    videos: Path  # where the example stores them
 
     def events(self, asset: str) -> list[dict[str, Any]]:
         """The events of an asset, oldest first."""
@@ -60,7 +61,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     shutil.copy(ROOT / "tests" / "integration" / "event_dags" / "events.py", dags)
     lineage = tmp_path_factory.mktemp("lineage") / "events.json"
     transport = {"type": "file", "log_file_path": str(lineage), "append": True}
+    home = tmp_path_factory.mktemp("home")
     env = {
+        "HOME": str(home),
         "AIRFLOW__SEEDANCE__POLL_INTERVAL": "1",
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
         "AIRFLOW__OPENLINEAGE__NAMESPACE": "tests",
@@ -70,10 +73,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         output = {"url": f"{emulator.url}/videos/fox.mp4?sig=s1gned", "seed": 7}
         emulator.add_fault("members", set={"output": [output]}, times=None, match={"prompt": "nobody"})
         airflow.add_connection("seedance_default", emulator.connection_json)
-        for dag_id in ("seedance_assets_handle", "events_by_partition"):
+        for dag_id in ("seedance_assets_store", "events_by_partition"):
             airflow.wait_for_dag(dag_id)
             airflow.api("PATCH", f"dags/{dag_id}", json={"is_paused": False})
-        yield Running(airflow, emulator, lineage)
+        yield Running(airflow, emulator, lineage, home / "seedance-videos")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def run_id(running: Running) -> str:
 # Assets.
 
 
-def test_each_video_of_the_example_is_handled_once(running: Running) -> None:
+def test_each_video_of_the_example_is_stored_once_by_the_dag_that_it_starts(running: Running) -> None:
     airflow, emulator = running.airflow, running.emulator
     run_id = airflow.trigger_dag("seedance_assets_generate")
     assert airflow.wait_for_run("seedance_assets_generate", run_id, timeout=90) == "success"
@@ -105,17 +108,15 @@ def test_each_video_of_the_example_is_handled_once(running: Running) -> None:
         assert (extra["paths"], extra["credits"]) == ([], 140)
         assert extra["seconds"] > 0
 
-    handled: list[str] = []
-    deadline = time.monotonic() + 60
-    while len(handled) < 2:
-        assert time.monotonic() < deadline, handled
-        handled = []
-        for run in running.runs("seedance_assets_handle", 1):
-            assert run["state"] == "success"
-            items = airflow.xcom("seedance_assets_handle", run["dag_run_id"], "list_videos")
-            for index in range(len(items)):
-                handled.append(airflow.xcom("seedance_assets_handle", run["dag_run_id"], "transcode", map_index=index))
-    assert sorted(handled) == sorted(f"{task_id}_480p.mp4" for task_id in made)
+    wanted = {f"{task_id}.mp4" for task_id in made}
+    deadline = time.monotonic() + 90
+    while {path.name for path in running.videos.glob("*.mp4")} != wanted:
+        assert time.monotonic() < deadline, running.runs("seedance_assets_store", 1)
+        time.sleep(0.5)
+    runs = running.runs("seedance_assets_store", 1)
+    assert {run["state"] for run in runs} == {"success"}
+    downloads = [request["path"] for request in emulator.requests() if "/videos/" in request["path"]]
+    assert sorted(downloads) == sorted(f"/videos/{name}" for name in wanted), "each was fetched once"
 
 
 @pytest.mark.parametrize("mode", ["deferred", "poke", "reschedule"])

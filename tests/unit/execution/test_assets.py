@@ -71,11 +71,9 @@ def deliver(monkeypatch: pytest.MonkeyPatch) -> Any:
 def alias_events(events: Any, alias: Any) -> list[tuple[str, dict[str, Any]]]:
     """The events of an alias: the asset's URI and the extra of each."""
     accessor = events[alias]
-    found = getattr(accessor, "asset_alias_events", None) or getattr(accessor, "dataset_alias_events", [])
-    return [
-        (event.dest_asset_key.uri if hasattr(event, "dest_asset_key") else event.dest_dataset_uri, event.extra)
-        for event in found
-    ]
+    if hasattr(accessor, "dataset_alias_events"):  # Airflow 2.11
+        return [(event["dest_dataset_uri"], event["extra"]) for event in accessor.dataset_alias_events]
+    return [(event.dest_asset_key.uri, event.extra) for event in accessor.asset_alias_events]
 
 
 def test_the_event_of_an_asset_tells_the_video_without_a_signature(deliver: Any) -> None:
