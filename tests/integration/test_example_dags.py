@@ -301,3 +301,13 @@ def test_form_with_a_resolution_its_model_refuses_costs_nothing(run, seedance_em
 
     assert finished.states["create_video"] == "failed"
     assert created(seedance_emulator) == 0
+
+
+def test_assets_stores_in_one_dag_what_the_other_generated(run, seedance_emulator, tmp_path):
+    generated = run("seedance_assets_generate")
+    stored = run("seedance_assets_store", {"folder": tmp_path.as_uri()})
+
+    assert (generated.state, stored.state) == ("success", "success")
+    made = {generated.xcom("make_video", "seedance_task_id", index) for index in range(2)}
+    assert {path.name for path in tmp_path.glob("*.mp4")} == {f"{task_id}.mp4" for task_id in made}
+    assert created(seedance_emulator) == 2
