@@ -37,7 +37,21 @@ CLEAR = textwrap.dedent("""
                 clear_task_instances([found], session, dag_run_state=False)
                 found.max_tries = found.try_number + 1  # some versions look for the DAG in the database
 
-    video >> clear_once()
+    cleared = clear_once()
+    video >> cleared
+""")
+ADOPT = textwrap.dedent("""
+    @task(trigger_rule="all_done")
+    def adopt():
+        import requests
+
+        from seedance_provider.execution.ledger import SeedanceLedger
+
+        (created,) = requests.get("{url}/_admin/bill", timeout=10).json()["tasks"]
+        run_id = get_current_context()["run_id"]
+        SeedanceLedger().adopt(created["taskId"], dag_id=dag.dag_id, run_id=run_id, task_id="video")
+
+    video >> adopt() >> cleared
 """)
 
 
@@ -108,6 +122,17 @@ def test_a_clear_submits_again_unless_the_video_runs_or_has_a_key(
 ) -> None:
     assert run(f"video = generate({arguments})" + CLEAR)["video"].try_number == 2
     assert seedance_emulator.bill()["tasks_created"] == created
+
+
+@pytest.mark.parametrize("policy", ["safe", "vendor"])
+def test_a_clear_continues_with_what_was_adopted(
+    run: Callable[[str], DagOutcome], seedance_emulator: Emulator, policy: str
+) -> None:
+    lost = f"prompt='a fox [[createTask:no_task_id:accept=true]]', submit_policy={policy!r}"
+    imports = "from airflow.providers.common.compat.sdk import get_current_context\n"
+    done = run(f"{imports}video = generate({lost})" + CLEAR + ADOPT.format(url=seedance_emulator.url))["video"]
+    assert (done.state, done.try_number) == ("success", 2)
+    assert seedance_emulator.bill()["tasks_created"] == 1
 
 
 def test_mapped_tasks_share_a_video_by_their_keys(
