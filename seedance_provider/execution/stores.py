@@ -252,22 +252,23 @@ class LedgerStore:
         if self._number is None:
             self._list()  # a new entry's number must be above that of all others
         self._number = (self._number or 0) + 1
-        written_ms = now_ms()
         self._submission = self._submission or new_submission()
         stage = stage or str(payload["stage"])
-        name = EntryName(self._number, written_ms, stage, self._submission, new_writer())
-        entry = {"owner": self._owner._asdict()} | payload | {"written_at": written_ms / 1000}
-        self.folder.write(str(name), json.dumps(entry, default=str).encode())
+        self._put(EntryName(self._number, now_ms(), stage, self._submission, new_writer()), payload)
 
     def answer(self, payload: dict[str, Any]) -> None:
         """Write what the entry that was read turned out to be.
 
-        It takes that entry's number, so that whatever a task writes, or has written meanwhile, rules over it.
+        It takes that entry's number, so that what a task writes of another submission, or has written meanwhile, rules
+        over it; of this submission, whatever has come further.
         """
         assert self.standing is not None  # noqa: S101 - without an entry there is nothing to answer
         written_ms = max(now_ms(), self.standing.written_ms + 1)
-        name = self.standing._replace(written_ms=written_ms, stage=str(payload["stage"]), writer=new_writer())
-        entry = {"owner": self._owner._asdict()} | payload | {"written_at": written_ms / 1000}
+        stage = str(payload["stage"])
+        self._put(self.standing._replace(written_ms=written_ms, stage=stage, writer=new_writer()), payload)
+
+    def _put(self, name: EntryName, payload: dict[str, Any]) -> None:
+        entry = {"owner": self._owner._asdict()} | payload | {"written_at": name.written_ms / 1000}
         self.folder.write(str(name), json.dumps(entry, default=str).encode())
 
     def point(self, seedance_task_id: str, reserved: Mapping[str, str]) -> None:
