@@ -16,7 +16,7 @@ import crash_harness
 from callbacks import Proxy
 from crash_harness import POINTS, POLICIES, WAYS, Case, Harness, Result, harness, say
 
-GRACE_SECONDS = 240  # longer than it takes this machine to notice the kills, and to start the retries
+GRACE_SECONDS = 360  # longer than it takes this machine to notice the kills, and to start the retries
 EXPECTED = {
     ("after_intent", "vendor"): ("success", 1, 1),
     ("after_intent", "safe"): ("failed", 0, 0),  # no callback is no proof
