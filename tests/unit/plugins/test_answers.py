@@ -17,18 +17,25 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 if not AIRFLOW_V_3_1_PLUS:
     pytest.skip("Airflow 3.1 and later have the receiver", allow_module_level=True)
 
+import requests
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import scoped_session, sessionmaker
+
 from seedance_provider import defaults
 from seedance_provider.exceptions import SeedanceError
 from seedance_provider.execution.ledger import SeedanceLedger
 from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Outcome, Receipt, Stage, fingerprint
-from seedance_provider.execution.signing import Claim, signing_key
+from seedance_provider.execution.signing import Claim, sign, signing_key
 from seedance_provider.execution.stores import Facts, LedgerStore, Owner
 from seedance_provider.hooks.ledger_files import Folder
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.plugins import answers
 from seedance_provider.plugins.answers import Verdict
+from seedance_provider.plugins.callbacks import Receiver
 from tests.support.airflow import hurry
+from tests.support.receiver import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -290,12 +297,30 @@ def test_no_connection_and_one_without_a_key_sign_nothing(
     assert answers.signing_key_of("made_up") is None
 
 
-def test_a_database_that_is_down_is_not_a_missing_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def down() -> Iterator[Any]:
-        raise ConnectionError("the database is down")
-        yield
+@pytest.fixture
+def no_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """Airflow's database does not answer until this is undone."""
+    from airflow import settings
 
-    monkeypatch.setattr(answers, "create_session", down)
-    with pytest.raises(ConnectionError):
+    engine = create_engine(f"sqlite:///{tmp_path}/no/such/folder/airflow.db")
+    monkeypatch.setattr(settings, "Session", scoped_session(sessionmaker(bind=engine)))
+    return monkeypatch
+
+
+def test_a_database_that_is_down_is_not_a_missing_connection(
+    airflow_database: Path, no_database: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OperationalError):
         answers.signing_key_of("made_up")
+
+
+def test_while_the_database_is_down_callbacks_are_asked_for_again(
+    airflow_database: Path, no_database: pytest.MonkeyPatch
+) -> None:
+    path = sign(CLAIM._replace(conn_id="made_up"), b"key")
+    with serving(Receiver()) as url:
+        down = requests.post(f"{url}{defaults.CALLBACK_PATH}/{path}", json={"taskId": "task_1"}, timeout=30)
+        no_database.undo()
+        up = requests.post(f"{url}{defaults.CALLBACK_PATH}/{path}", json={"taskId": "task_1"}, timeout=30)
+    assert (down.status_code, down.headers["Retry-After"]) == (503, "5")
+    assert (up.status_code, up.content) == (404, b"")
