@@ -26,6 +26,7 @@ from seedance_provider.config import ledger_path
 from seedance_provider.connection import read_settings
 from seedance_provider.exceptions import SeedanceError, SeedanceSubmitUncertainError
 from seedance_provider.execution import collected
+from seedance_provider.execution.assets import Delivery, extra_of
 from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Outcome
 from seedance_provider.execution.signing import signing_key
@@ -205,6 +206,7 @@ def _complete(claim: Claim, receipts: Receipts, record: TaskRecord) -> Verdict:
             "Task %s failed, so %r gets no event: %s", record.seedance_task_id, asset[0], record.failure.message
         )
         return Verdict.DONE
-    register(claim.owner, asset, record)
+    model = receipts.facts.model or record.model
+    register(claim.owner, asset, extra_of(Delivery(record.seedance_task_id, model, record)))
     collected.note_end(record, Outcome.SUCCESS, log)
     return Verdict.DONE

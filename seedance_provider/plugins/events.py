@@ -16,7 +16,6 @@ from sqlalchemy import select, update
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from seedance_provider.api.records import TaskRecord
     from seedance_provider.execution.stores import Owner
 
 log = logging.getLogger(__name__)
@@ -52,13 +51,14 @@ def _is_registered(session: Session, owner: Owner, asset: tuple[str, str], seeda
     return any((event.extra or {}).get("seedance_task_id") == seedance_task_id for event in events)
 
 
-def register(owner: Owner, asset: tuple[str, str], record: TaskRecord) -> None:
+def register(owner: Owner, asset: tuple[str, str], extra: dict[str, Any]) -> None:
     """Register the event of a finished video, unless that was done.
 
     :param owner: The task instance that wanted it.
     :param asset: Name and URI of the asset.
-    :param record: The video's record.
+    :param extra: What the event says; of the same ``seedance_task_id`` there is one.
     """
+    task = extra["seedance_task_id"]
     tell: list[Callable[[], None]] = []
     with create_session() as session:
         this = (
@@ -72,9 +72,9 @@ def register(owner: Owner, asset: tuple[str, str], record: TaskRecord) -> None:
         session.execute(unchanged, execution_options={"synchronize_session": False})
         ti = session.scalar(select(TaskInstance).where(*this))
         if ti is None:
-            log.warning("No event for task %s: its task instance is deleted", record.seedance_task_id)
+            log.warning("No event for task %s: its task instance is deleted", task)
             return
-        if _is_registered(session, owner, asset, record.seedance_task_id):
+        if _is_registered(session, owner, asset, task):
             return
         model = session.scalar(select(AssetModel).where(AssetModel.name == asset[0], AssetModel.uri == asset[1]))
         if model is None:  # no DAG names it; the event can be seen all the same
@@ -82,21 +82,7 @@ def register(owner: Owner, asset: tuple[str, str], record: TaskRecord) -> None:
             session.add(model)
             session.flush()
         options: dict[str, Any] = {"callback_sink": tell} if _TAKES_CALLBACKS else {}
-        asset_manager.register_asset_change(
-            task_instance=ti, asset=model, extra=extra_of(record), session=session, **options
-        )
+        asset_manager.register_asset_change(task_instance=ti, asset=model, extra=extra, session=session, **options)
     for each in tell:
         each()
-    log.info("Task %s is done: registered an event of %r", record.seedance_task_id, asset[0])
-
-
-def extra_of(record: TaskRecord) -> dict[str, Any]:
-    """What the event of a video says of it."""
-    return {
-        "seedance_task_id": record.seedance_task_id,
-        "model": record.model,
-        "urls": [url.partition("?")[0] for url in record.urls],
-        "paths": [],
-        "credits": None if record.credits_used is None else float(record.credits_used),
-        "seconds": record.generation_seconds,
-    }
+    log.info("Task %s is done: registered an event of %r", task, asset[0])

@@ -33,7 +33,7 @@ def recorded(name: str) -> Any:
     return json.loads((RECORDED / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["task_trigger", "slot_trigger", "ledger_trigger"])
+@pytest.mark.parametrize("name", ["task_trigger", "slot_trigger", "ledger_trigger", "pause_trigger"])
 def test_a_trigger_starts_from_its_arguments(name: str) -> None:
     example = recorded(name)
     module, _, kind = example["classpath"].rpartition(".")
@@ -86,7 +86,13 @@ def test_a_receipt_of_a_task_that_ended_names_it() -> None:
     assert receipt.submitted_at == 1763990003
 
 
-@pytest.mark.parametrize("name", ["receipt_intent", "receipt_ended"])
+def test_a_receipt_whose_end_is_called_back_names_the_tasks_of_former_videos() -> None:
+    receipt = Receipt.from_json(recorded("receipt_called_back"))
+    assert (receipt.called_back, receipt.former) == (True, (TASK,))
+    assert not Receipt.from_json(recorded("receipt_intent")).called_back
+
+
+@pytest.mark.parametrize("name", ["receipt_intent", "receipt_ended", "receipt_called_back"])
 def test_a_receipt_is_written_with_all_that_it_was_read_from(name: str) -> None:
     written = Receipt.from_json(recorded(name)).to_json()
     assert written | recorded(name) == written

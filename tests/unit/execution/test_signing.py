@@ -96,3 +96,14 @@ def test_a_claim_leads_to_the_receipt_of_its_task_instance_or_of_its_key() -> No
 def test_a_claim_is_about_one_request() -> None:
     assert CLAIM.is_about(REQUEST)
     assert not CLAIM.is_about(REQUEST[::-1])
+
+
+def test_a_path_that_an_earlier_release_signed_is_still_read() -> None:
+    path = (
+        "WzEsInNlZWRhbmNlX2RlZmF1bHQiLCJkYWciLCJtYW51YWxfXzIwMjYtMTEtMjhUMDA6MDA6MDArMDA6MDAiLCJ0YXNrIiwzLCIx"
+        "MjM0NTY3ODkwYWJjZGVmMTIzNDU2Nzg5MGFiY2RlZiIsIiJd"
+        ".YGfiEegNS9jSCQfQBL779FnyCUcWv4T4aAxmsqvvgGg"
+    )
+    claim = read_claim(path)
+    assert claim == Claim("seedance_default", OWNER, "1234567890abcdef1234567890abcdef")
+    assert is_signed(path, KEY)
