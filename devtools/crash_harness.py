@@ -95,7 +95,7 @@ ENVIRONMENT = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
-    # The names of Airflow 2. It fails a lost task, and takes a retry from it, each time it finds it until that is noted.
+    # The names of Airflow 2, which takes a retry from a lost task each time it finds it, until that is noted.
     "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "30",
     "AIRFLOW__SCHEDULER__ZOMBIE_DETECTION_INTERVAL": "20",
     "AIRFLOW__SCHEDULER__LOCAL_TASK_JOB_HEARTBEAT_SEC": "2",
