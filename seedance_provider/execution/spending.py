@@ -67,7 +67,7 @@ def reserve(job: Job, reservation_id: str) -> None:
     :raises SeedanceError: if a budget cannot be read or written; retryable.
     """
     if job.estimate is not None:
-        job.log.info("About %s", job.estimate)
+        job.log.info("About %s", str(job.estimate))  # Airflow's masking of arguments makes it a bare tuple
     job.receipts.facts.estimate = job.estimate
     try:
         for ceiling in ceilings(job):
@@ -152,6 +152,6 @@ def compare_with(estimate: CreditEstimate | None, record: FailedRecord, log: Any
     log.warning(
         "%s credits were charged, %s were expected. [seedance] price_list can hold the rates of your account (task %s)",
         amount(charged),
-        estimate,
+        str(estimate),
         record.seedance_task_id,
     )
