@@ -61,5 +61,5 @@ def _note_end(record: FailedRecord, outcome: Outcome, log: AnyLogger, reason: st
     facts = receipts.facts
     if outcome is Outcome.SUCCESS:
         spending.compare_with(facts.estimate, record, log)
-    facts.credits, facts.reason, facts.paths = charged, reason, paths
+    facts.credits, facts.reason, facts.paths = charged, reason, paths or facts.paths
     receipts.save(replace(found.receipt, outcome=outcome), owner=found.owner)

@@ -138,6 +138,15 @@ def test_a_key_whose_video_failed_is_free_for_another(seedance_emulator: Emulato
     assert spent() == FOX_CREDITS
 
 
+def test_what_another_task_of_the_key_has_stored_stays_told(seedance_emulator: Emulator, tmp_path: Path) -> None:
+    created = creating(idempotency_key="hero").run()
+    stored = Instance("tuesday", idempotency_key="hero", output_path=f"{tmp_path}/").run()
+    collect(created)
+    by_run = {receipt.run_id: receipt for receipt in SeedanceLedger().receipts()}
+    assert list(by_run["tuesday"].paths) == stored
+    assert by_run["tuesday"].credits == FOX_CREDITS
+
+
 @pytest.mark.parametrize("broken", ["list", "read", "write"])
 def test_a_ledger_that_fails_does_not_fail_the_sensor(
     seedance_emulator: Emulator, store: BareStore, broken: str
