@@ -268,13 +268,15 @@ class Receipts:
         except Exception:
             log.exception("The delivery could not be stored; a clear would deliver the same video again")
             return
-        if saved is None or saved.stage not in (Stage.SUBMITTED, Stage.ENDED):
+        if saved is None or saved.stage not in (Stage.SUBMITTED, Stage.ENDED, Stage.DELIVERED):
             return
         if seedance_task_id not in (None, saved.seedance_task_id):
             return
+        told = replace(self.facts)
         self.facts.credits = credits if credits is not None else self.facts.credits
         self.facts.paths = list(paths) or self.facts.paths
-        self.note(replace(saved, stage=Stage.DELIVERED))
+        if saved.stage is not Stage.DELIVERED or self.facts != told:  # delivered by another task of its key
+            self.note(replace(saved, stage=Stage.DELIVERED))
 
 
 def _why_not(receipt: Receipt, facts: Facts, record: TaskRecord) -> str:
