@@ -19,7 +19,18 @@ from benchmarks import report
 if TYPE_CHECKING:
     from benchmarks.harness import Result
 
-SECTIONS = ("polling", "waiting", "schedule", "budget", "sessions", "worker", "parsing", "ledger", "endtoend")
+SECTIONS = (
+    "polling",
+    "waiting",
+    "schedule",
+    "budget",
+    "sessions",
+    "worker",
+    "parsing",
+    "ledger",
+    "transfer",
+    "endtoend",
+)
 
 
 def main() -> int:

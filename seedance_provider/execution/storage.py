@@ -271,9 +271,10 @@ class Transfer:
         :raises SeedanceTransferError: if one of them cannot be stored; others may have been.
         """
         _ = self.hook.settings  # looked up here: a thread may not ask Airflow
-        if len(outputs) < 2:
+        at_once = min(len(outputs), Place(path_of(self.output_path, outputs[0], "mp4")).at_once) if outputs else 0
+        if at_once < 2:
             return [self._store(output) for output in outputs]
-        with ThreadPoolExecutor(defaults.TRANSFERS_AT_ONCE) as pool:
+        with ThreadPoolExecutor(at_once) as pool:
             futures = [pool.submit(self._store, output) for output in outputs]
             try:
                 _, unfinished = wait(futures, return_when=FIRST_EXCEPTION)

@@ -80,25 +80,21 @@ class Incoming:
             ) from None
 
     def receive(self, write: Callable[[memoryview], Any], log: AnyLogger) -> Received:
-        """Read it to its end. While one piece is hashed and written, the next one is read.
+        """Read it to its end. While one piece is hashed and written, each in a thread, the next one is read.
 
         :param write: Takes each piece, which is not to be kept.
         :param log: Told from time to time.
         :raises SeedanceTransferError: if it does not arrive whole.
         """
         digest = hashlib.sha256()
-
-        def keep(piece: memoryview) -> None:
-            digest.update(piece)
-            write(piece)
-
         piece, spare = self._first, bytearray(PIECE)
         progress = _Progress(self._download, log)
-        with ThreadPoolExecutor(1) as writer:
+        with ThreadPoolExecutor(2) as threads:
             while piece:
-                kept = writer.submit(keep, piece)
+                hashed, written = threads.submit(digest.update, piece), threads.submit(write, piece)
                 count = self._download.readinto(spare)
-                kept.result()
+                hashed.result()
+                written.result()
                 if self._stop is not None and self._stop.is_set():
                     raise SeedanceTransferError("The transfer was stopped", url=self._download.url, transient=False)
                 progress.tell()
@@ -137,6 +133,8 @@ class Place:
         self._fs, self._path = open_store(url)
         protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else set(self._fs.protocol)
         self._is_local = bool(getattr(self._fs, "local_file", False))
+        if self._is_local:
+            self._path = str(Path(self._path).absolute())
         self._is_shown_when_complete = bool(protocols & _SHOWN_WHEN_COMPLETE)
         self._moves_at_once = bool(protocols & _RENAMING)
         self._folder, _, self._name = self._path.rpartition("/")
@@ -146,9 +144,9 @@ class Place:
         return str(Folder(self.url))
 
     @property
-    def sidecar_url(self) -> str:
-        """The sidecar's URL."""
-        return f"{self.url}.json"
+    def at_once(self) -> int:
+        """How many files may be stored in such a place at the same time: an upload holds several copies of a part."""
+        return 1 if self._is_shown_when_complete else defaults.TRANSFERS_AT_ONCE
 
     def size(self) -> int | None:
         """Bytes of the file; None if there is none.

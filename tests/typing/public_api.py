@@ -9,6 +9,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, assert_type
 
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
 from seedance_provider.api.records import TaskFailure, TaskOutput, TaskRecord, TaskStatus, parse_webhook
 from seedance_provider.decorators.seedance import seedance_task
 from seedance_provider.exceptions import (
@@ -20,11 +22,13 @@ from seedance_provider.exceptions import (
     SeedanceInvalidRequestError,
     SeedanceTaskFailedError,
     SeedanceTaskTimeoutError,
+    SeedanceTransferError,
 )
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
 from seedance_provider.testing import Emulator
+from seedance_provider.transfers.seedance_to_object_storage import SeedanceToObjectStorageOperator
 from seedance_provider.triggers.seedance import SeedanceTaskTrigger
 
 if TYPE_CHECKING:
@@ -88,6 +92,18 @@ def hook() -> None:
     assert_type(talk.get_task(task_id), TaskRecord)
     assert_type(talk.test_connection(), tuple[bool, str])
     assert_type(talk.upload("fox.png"), str)
+    assert_type(talk.download(record, "fox.mp4"), str)
+    assert_type(talk.download(record.urls[0], ObjectStoragePath("s3://aws_default@bucket/fox.mp4")), str)
+
+
+def files(context: Context) -> None:
+    folder = ObjectStoragePath("s3://aws_default@bucket/")
+    SeedanceTaskSensor(task_id="wait", seedance_task_id="task_1", output_path=folder, overwrite=True, last_frame=True)
+    SeedanceGenerateVideoOperator(task_id="generate", inputs={"prompt": "a fox"}, output_path="/videos/{index}.{ext}")
+    SeedanceToObjectStorageOperator(task_id="by_record", record={"seedance_task_id": "task_1"}, output_path=folder)
+    SeedanceToObjectStorageOperator(task_id="by_urls", urls=["https://example.com/fox.mp4"], output_path="/videos/")
+    store = SeedanceToObjectStorageOperator(task_id="store", seedance_task_id="task_1", output_path="/videos/{{ ds }}/")
+    assert_type(store.execute(context), list[str])
 
 
 def record(found: TaskRecord) -> None:
@@ -115,6 +131,9 @@ def errors() -> None:
         assert_type(error.record, FailedRecord | None)
     except SeedanceTaskTimeoutError as error:
         assert_type(error.seedance_task_id, str | None)
+    except SeedanceTransferError as error:
+        assert_type(error.url, str | None)
+        assert_type(error.path, str | None)
     except SeedanceError as error:
         assert_type(error.status_code, int | None)
         assert_type(error.message, str)
