@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seedance_provider import defaults
+from seedance_provider import config, defaults
 from seedance_provider.config import (
     SubmitPolicy,
     callback_base_url,
@@ -170,3 +170,20 @@ def test_a_callback_is_waited_for_as_long_as_configured(monkeypatch: pytest.Monk
     assert callback_grace() == defaults.CALLBACK_GRACE == 1200
     monkeypatch.setenv("AIRFLOW__SEEDANCE__CALLBACK_GRACE", "60")
     assert callback_grace() == 60
+
+
+@pytest.mark.parametrize(
+    ("airflow", "program"),
+    [
+        ("2.11.2", "python -m seedance_provider"),
+        ("3.1.8", "python -m seedance_provider"),
+        ("3.2.0", "airflow seedance"),
+    ],
+)
+def test_a_command_can_be_copied_from_a_message(monkeypatch: pytest.MonkeyPatch, airflow: str, program: str) -> None:
+    monkeypatch.setattr(config, "airflow_version", airflow)
+    assert config.command("forget", "the hero's shot", "--conn-id", "a") == (
+        f"{program} forget 'the hero'\"'\"'s shot' --conn-id a"
+    )
+    monkeypatch.setattr(config, "airflow_version", "3.4.0b2")
+    assert config.command("prune") == "airflow seedance prune"
