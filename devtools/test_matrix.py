@@ -20,7 +20,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 UV = Path(sys.executable).parent / "uv"
 TESTS = ("tests/unit", "tests/contract", "tests/integration/test_example_dags.py")
-TOOLS = ("pytest>=8", "hypothesis>=6.100", "coverage>=7.10", "uv")
+TOOLS = ("pytest>=8", "hypothesis>=6.100", "coverage>=7.10", "uv", "apache-airflow-providers-openlineage")
 
 
 class Line(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -16,7 +17,6 @@ from tests.integration.conftest import API_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.airflow_processes
 
@@ -33,10 +33,11 @@ class Running(NamedTuple):
 
     def events(self, asset: str) -> list[dict[str, Any]]:
         """The events of an asset, oldest first."""
-        (found,) = self.airflow.api("GET", "assets", params={"name_pattern": asset})["assets"]
-        return self.airflow.api("GET", "assets/events", params={"asset_id": found["id"], "order_by": "timestamp"})[
-            "asset_events"
-        ]
+        # An asset that an alias made is not active: no DAG names it.
+        assets = self.airflow.api("GET", "assets", params={"limit": 100, "only_active": False})["assets"]
+        (found,) = [each["id"] for each in assets if each["name"] == asset]
+        query = {"asset_id": found, "order_by": "timestamp"}
+        return list(self.airflow.api("GET", "assets/events", params=query)["asset_events"])
 
     def runs(self, dag_id: str, count: int, timeout: float = 60) -> list[dict[str, Any]]:
         """The first runs of a DAG that starts by itself, ended."""
@@ -73,7 +74,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         output = {"url": f"{emulator.url}/videos/fox.mp4?sig=s1gned", "seed": 7}
         emulator.add_fault("members", set={"output": [output]}, times=None, match={"prompt": "nobody"})
         airflow.add_connection("seedance_default", emulator.connection_json)
-        for dag_id in ("seedance_assets_store", "events_by_partition"):
+        for dag_id in ("seedance_assets_store", "events_by_partition", "events_by_alias"):
             airflow.wait_for_dag(dag_id)
             airflow.api("PATCH", f"dags/{dag_id}", json={"is_paused": False})
         yield Running(airflow, emulator, lineage, home / "seedance-videos")
@@ -146,6 +147,18 @@ def test_one_partition_key_per_video_is_one_run_per_video(running: Running, run_
     assert len(runs) == 2
 
 
+def test_a_stored_file_is_an_event_of_its_own_asset_and_starts_what_waits_for_the_alias(
+    running: Running, run_id: str
+) -> None:
+    (path,) = running.airflow.xcom("events_made", run_id, "stored")
+    (event,) = running.events("tested_file")
+    assert event["extra"]["paths"] == [path]
+    (of_alias,) = running.events(path.replace(" #", "%20%23"))
+    assert of_alias["extra"] == event["extra"]
+    (run,) = running.runs("events_by_alias", 1)
+    assert running.airflow.xcom("events_by_alias", run["dag_run_id"], "read") == [[path]]
+
+
 # Lineage.
 
 
@@ -176,6 +189,14 @@ def test_each_mapped_video_has_lineage_of_its_own(running: Running, run_id: str)
     facets = [event["run"]["facets"]["seedance_task"] for event in running.told("events_made.each", "COMPLETE")]
     assert {facet["taskId"] for facet in facets} == made
     assert all(facet["creditsUsed"] == facet["creditsExpectedHigh"] for facet in facets)
+
+
+def test_a_stored_video_has_lineage_with_its_size(running: Running, run_id: str) -> None:
+    (path,) = running.airflow.xcom("events_made", run_id, "stored")
+    (event,) = running.told("events_made.stored", "COMPLETE")
+    assert names(event["outputs"])[1] == ("file", path.removeprefix("file://"))
+    size = event["outputs"][1]["outputFacets"]["outputStatistics"]["size"]
+    assert size == Path(path.removeprefix("file://")).stat().st_size
 
 
 def test_a_failed_video_has_lineage_too(running: Running, run_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetAlias, PartitionedAssetTimetable, task
@@ -17,6 +18,7 @@ MODES: dict[str, dict[str, Any]] = {
     "reschedule": {"deferrable": False, "mode": "reschedule"},
 }
 PARTITIONED = Asset("tested_partitioned")
+STORED = AssetAlias("tested_stored")
 SECRET = "nobody else may read this prompt"
 
 
@@ -47,6 +49,12 @@ with DAG("events_made", schedule=None, **COMMON):
         inputs={"prompt": f"{SECRET} [[fail:2038]]", "duration": 5},
         outlets=[Asset("tested_fail"), AssetAlias("tested_clips")],
     )
+    SeedanceGenerateVideoOperator(
+        task_id="stored",
+        inputs={"prompt": "a fox", "duration": 5},
+        output_path=f"file://{Path.home()}/tested/fox #1.{{ext}}",
+        outlets=[STORED, Asset("tested_file")],
+    )
     SeedanceGenerateVideoOperator.partial(
         task_id="each", outlets=[PARTITIONED], post_execute=one_partition_per_video
     ).expand(inputs=[{"prompt": prompt, "duration": 5} for prompt in ("a paper boat", "a paper plane")])
@@ -59,3 +67,12 @@ with DAG("events_by_partition", schedule=PartitionedAssetTimetable(assets=PARTIT
         return context["dag_run"].partition_key
 
     show()
+
+with DAG("events_by_alias", schedule=[STORED], **COMMON):
+
+    @task
+    def read(**context: Any) -> list[Any]:
+        """Tell which files the run is for."""
+        return [event.extra["paths"] for event in context["triggering_asset_events"][STORED]]
+
+    read()
