@@ -342,7 +342,7 @@ class SeedanceLedger:
                 first.setdefault((folder, entry.submission), entry.written_ms)
             for entry in sorted(entries, key=progress):
                 last = latest[entry.submission]
-                is_told = entry.stage != WITHDRAWN if shared else entry == last
+                is_told = entry.stage not in SET_ASIDE if shared else entry == last
                 if is_told and last.stage != WITHDRAWN and (since_ms is None or last.written_ms >= since_ms):
                     wanted[f"{folder}/{entry}"] = entry
         told: dict[tuple[Any, ...], LedgerReceipt] = {}

@@ -248,6 +248,17 @@ def test_of_two_intents_at_once_each_that_was_written_before_a_list_is_seen() ->
     assert found.seedance_task_id == "task_1"
 
 
+def test_a_video_that_is_accepted_while_its_key_is_forgotten_is_told_and_not_taken_for_the_key(url: str) -> None:
+    sender = open_receipts(key="a")
+    sender.find()
+    sender.begin()
+    sender.save(replace(WANTED, unknown=1))
+    assert SeedanceLedger().forget("a")
+    assert sender.note(WANTED.submitted("task_1", 1.5))
+    assert [(told.status, told.seedance_task_id) for told in SeedanceLedger().receipts()] == [("submitted", "task_1")]
+    assert open_receipts(key="a").find() is None
+
+
 @pytest.mark.usefixtures("url")
 def test_what_was_known_when_it_was_decided_is_no_contest() -> None:
     open_receipts(key="a").save(WANTED)
