@@ -15,8 +15,12 @@ if not AIRFLOW_V_3_1_PLUS:
 
 from seedance_provider import defaults
 from seedance_provider.exceptions import SeedanceSubmitUncertainError
+from seedance_provider.execution import spending
+from seedance_provider.execution.callbacks import receiver_url
 from seedance_provider.execution.memory import Receipts
+from seedance_provider.execution.signing import read_claim
 from seedance_provider.hooks.seedance import SeedanceHook
+from seedance_provider.plugins.answers import Verdict, take
 from seedance_provider.plugins.callbacks import Receiver
 from tests.support.airflow import hurry
 from tests.support.crashes import CrashError, crash
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from seedance_provider.execution.job import Job
     from seedance_provider.testing import Emulator
 
 LOST = "a fox [[createTask:reset:accept=true]] [[waiting:0]] [[generating:{seconds}]]"
@@ -121,3 +126,28 @@ def test_polling_does_not_need_a_callback_and_is_not_disturbed_by_one(
     (second,) = instance.clear()
     assert first != second
     assert seedance_emulator.bill()["tasks_created"] == 2
+
+
+@pytest.mark.seedance_emulator(webhook_copies=0)
+def test_an_answer_that_arrives_when_a_retry_is_about_to_send_again_is_used(
+    api_server: str, seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__CALLBACK_GRACE", "0.1")
+    crash(monkeypatch, SeedanceHook, "create_task", "after")
+    instance = Instance(retries=1, submit_policy="vendor", inputs=inputs("a fox"))
+    with pytest.raises(CrashError):
+        instance.run()
+    (lost,) = seedance_emulator.bill()["tasks"]
+    time.sleep(0.2)
+    reserve = spending.reserve
+
+    def answered_meanwhile(job: Job, reservation_id: str) -> None:
+        claim = read_claim((receiver_url(job) or "").rpartition("/")[2])
+        assert claim is not None
+        assert take(claim, lost["taskId"]) is Verdict.DONE
+        reserve(job, reservation_id)
+
+    monkeypatch.setattr(spending, "reserve", answered_meanwhile)
+    (url,) = instance.run()
+    assert url.startswith("http")
+    assert seedance_emulator.bill()["tasks_created"] == 1
