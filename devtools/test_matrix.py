@@ -19,8 +19,10 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 UV = Path(sys.executable).parent / "uv"
-TESTS = ("tests/unit", "tests/contract", "tests/integration/test_example_dags.py")
-TOOLS = ("pytest>=8", "hypothesis>=6.100", "coverage>=7.10", "uv", "apache-airflow-providers-openlineage")
+EXAMPLES = ("tests/integration/test_example_dags.py", "tests/integration/test_example_pipelines.py")
+TESTS = ("tests/unit", "tests/contract", *EXAMPLES)
+TOOLS = ("pytest>=8", "hypothesis>=6.100", "coverage>=7.10", "uv")
+SERVICES = ("apache-airflow-providers-openlineage", "apache-airflow-providers-sqlite", "moto[server]>=5", "s3fs")
 
 
 class Line(NamedTuple):
@@ -67,7 +69,7 @@ def install(line: Line) -> str:
         today = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)).date().isoformat()
         newer = f"apache-airflow-providers-common-compat={today}"
         install += ["--exclude-newer", line.as_of, "--exclude-newer-package", newer]
-    install += [*line.extra, f"apache-airflow{line.airflow}", *TOOLS, "-e", str(ROOT)]
+    install += [*line.extra, f"apache-airflow{line.airflow}", *TOOLS, *SERVICES, "-e", str(ROOT)]
     subprocess.run(install, check=True, env=env)
     return python
 

@@ -1,0 +1,83 @@
+"""Two DAGs that know nothing of each other: one makes clips, the other makes a preview of each as soon as it is there.
+
+What it shows: ``outlets``. When ``make_clip`` has stored its file, the asset ``seedance-clips`` changes, and Airflow
+starts every DAG that is scheduled on it. The event of the change carries what the video is, ``paths`` among it.
+
+The second DAG loops over all of its triggering events, since Airflow may start one run for several changes. A preview
+that exists is not made again: each clip is transcoded once, also when an event comes twice or a run is cleared.
+
+Needs ffmpeg on the worker.
+
+What it costs: 140 credits per clip of 5 seconds at 720p by the vendor's price list; nothing
+with the emulator. The second DAG costs nothing.
+
+What to look at in the UI: the asset's page shows both DAGs and the events with their ``extra``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG, Asset, ObjectStoragePath, task
+
+from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
+
+CLIPS = Asset("seedance-clips")
+PROMPTS = ("A kite over dunes", "A tram in the rain")
+
+with DAG(
+    dag_id="seedance_make_clips",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    schedule=None,
+    catchup=False,
+    params={"folder": f"file://{Path.home()}/seedance-clips"},
+    tags=["seedance", "example"],
+    doc_md=__doc__,
+):
+    SeedanceGenerateVideoOperator.partial(
+        task_id="make_clip",
+        model="seedance2-fast",
+        submit_policy="safe",
+        output_path="{{ params.folder }}/{seedance_task_id}.{ext}",
+        outlets=[CLIPS],
+        map_index_template="{{ task.inputs['prompt'] }}",
+    ).expand(
+        inputs=[
+            {"prompt": prompt, "duration": 5, "outputResolution": "720p", "aspectRatio": "16:9"} for prompt in PROMPTS
+        ]
+    )
+
+with DAG(
+    dag_id="seedance_transcode",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    schedule=[CLIPS],
+    catchup=False,
+    tags=["seedance", "example"],
+    doc_md=__doc__,
+):
+
+    @task
+    def new_clips(**context: Any) -> list[str]:
+        """The files of all events that started this run, each once."""
+        triggering = context.get("triggering_asset_events") or context["triggering_dataset_events"]  # Airflow 2.11
+        extras = [event.extra for events in triggering.values() for event in events]
+        return sorted({path for extra in extras for path in extra.get("paths") or ()})
+
+    @task(map_index_template="{{ clip }}")
+    def make_preview(clip: str) -> str:
+        """A small picture-only copy beside the clip."""
+        source = ObjectStoragePath(clip)
+        preview = source.with_name(f"{source.stem}-preview.mp4")
+        if not preview.exists():
+            with tempfile.TemporaryDirectory() as folder:
+                source.fs.get_file(source.path, f"{folder}/clip.mp4")
+                convert = "ffmpeg -v error -i clip.mp4 -an -vf scale=160:-2 -movflags +faststart preview.mp4"
+                subprocess.run(convert.split(), cwd=folder, check=True)
+                preview.fs.put_file(f"{folder}/preview.mp4", preview.path)
+        return str(preview)
+
+    make_preview.expand(clip=new_clips())
