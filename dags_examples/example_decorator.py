@@ -12,7 +12,7 @@ credits each by the vendor's price list; nothing with the emulator. ``max_credit
 for more.
 
 What to look at in the UI: the XCom ``seedance_inputs`` of ``film`` has what was sent; so have the rendered templates,
-after the end.
+after a success.
 """
 
 from __future__ import annotations

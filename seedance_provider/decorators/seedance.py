@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.sdk.bases.decorator import Task
 
+    from seedance_provider.api.records import TaskRecord
     from seedance_provider.events import ResumeState
     from seedance_provider.execution.job import Job
     from seedance_provider.execution.submit import Submission
@@ -51,7 +52,6 @@ class _SeedanceDecoratedOperator(DecoratedOperator, SeedanceGenerateVideoOperato
         **SeedanceGenerateVideoOperator.template_fields_renderers,
     }
     custom_operator_name = "@task.seedance"
-    overwrite_rtif_after_execution = True
     _written: dict[str, Any] | None = None
     """The inputs that the function wrote; they take the place of ``inputs`` for the UI's rendered templates."""
     _given: Mapping[str, Any] | str = {}
@@ -140,6 +140,11 @@ class _SeedanceDecoratedOperator(DecoratedOperator, SeedanceGenerateVideoOperato
             self.log.info("%s() is not called: its video was submitted before", self.python_callable.__name__)
         return super()._follow(job, submission)
 
+    def _finish(self, job: Job, record: TaskRecord) -> list[str]:
+        # Only of a success: Airflow 3.0 stumbles over it where a try that failed is to be retried.
+        self.overwrite_rtif_after_execution = True
+        return super()._finish(job, record)
+
 
 @overload
 def seedance_task(python_callable: Callable[Parameters, Written]) -> Task[Parameters, Written]: ...
@@ -157,7 +162,7 @@ def seedance_task(python_callable: Callable[..., Any] | None = None, **kwargs: A
     The function is called when a task is about to be submitted. A retry that continues with the task of an earlier try
     (Airflow 3.3 and later, or with a ledger) does not call it again, so that a prompt of a language model's is charged
     once; with other arguments it does. What was sent is in the XCom ``seedance_inputs``, and in the rendered templates
-    after the end.
+    after a success.
 
     :param python_callable: The function. It returns a prompt (a string) or inputs (a mapping); it may take Airflow's
         context variables by name, and raise ``AirflowSkipException`` where no video is wanted.

@@ -21,7 +21,6 @@ from seedance_provider.exceptions import (
 )
 from seedance_provider.execution.memory import Receipts
 from tests.support.airflow import DagOutcome, TaskLog, hurry, run_dag
-from tests.support.stores import bare_store
 from tests.support.tries import FOX_CREDITS, Instance
 
 if TYPE_CHECKING:
@@ -38,8 +37,8 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def _ledger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", bare_store()[0])
+def _ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", f"file://{tmp_path}/ledger")
 
 
 with_ledger = pytest.mark.usefixtures("_ledger")
