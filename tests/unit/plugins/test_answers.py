@@ -186,6 +186,30 @@ def test_a_vendor_that_does_not_come_to_an_end_is_given_up_in_time(folder: Folde
     assert time.monotonic() - began < 5
 
 
+def test_a_key_that_the_vendor_refuses_for_now_says_nothing_of_the_task(
+    folder: Folder, seedance_emulator: Emulator
+) -> None:
+    intend(folder)
+    task = create()
+    seedance_emulator.add_fault("http", on="recordInfo", status=401, times=1)
+    with pytest.raises(SeedanceError):
+        answers.take(CLAIM, task)
+    assert answers.take(CLAIM, task) is Verdict.DONE
+
+
+def test_an_event_waits_for_the_end_and_is_asked_for_again(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, airflow_database: Path
+) -> None:
+    monkeypatch.setattr(defaults, "CALLBACK_SECONDS", 1.0)
+    worker = Receipts(LedgerStore(folder, OWNER), OWNER, Facts("seedance-20", on_completion=("videos", "videos")))
+    worker.begin()
+    worker.save(INTENT)
+    task = create("a fox [[generating:60]]")
+    for _ in range(2):
+        assert answers.take(CLAIM, task) is Verdict.LATER
+    assert stored(folder).seedance_task_id == task
+
+
 def test_without_a_receipt_there_is_nobody_to_tell(folder: Folder, seedance_emulator: Emulator) -> None:
     assert answers.take(CLAIM, "task_1") is Verdict.UNKNOWN
     assert polls(seedance_emulator) == 0
@@ -211,6 +235,17 @@ def caught(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     with caplog.at_level("INFO", logger="seedance_provider.plugins.answers"):
         yield lines
     lines += [record.getMessage() for record in caplog.records if "plugins.answers" in record.name]
+
+
+def test_a_failed_task_that_nobody_waits_for_cost_nothing_and_is_no_warning(
+    folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = create("a fox [[fail]]")
+    time.sleep(0.5)
+    intend(folder, INTENT.submitted("task_other", time.time()))
+    with caught(caplog) as lines:
+        assert answers.take(CLAIM, task) is Verdict.DONE
+    assert not any("SeedanceTaskSensor" in line for line in lines)
 
 
 @pytest.mark.parametrize("why", ["another task is known", "other inputs are wanted"])
