@@ -78,7 +78,7 @@ def wait_for_callback(job: Job, found: Found | None) -> bool:
 
     :param job: What is wanted.
     :param found: Its receipt.
-    :return: Whether to look again: the task must not defer, and the time is not over.
+    :return: Whether to decide again: the task must not defer, and has waited.
     :raises TaskDeferred: to wait without a worker.
     """
     if found is None or found.receipt.stage is not Stage.INTENT or not found.receipt.called_back:
@@ -94,7 +94,11 @@ def wait_for_callback(job: Job, found: Found | None) -> bool:
         time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now + seconds)),
     )
     if not job.deferrable:
-        time.sleep(min(pause, defaults.LEDGER_POLL_INTERVAL))
+        while (left := now + seconds - time.time()) > 0:
+            time.sleep(min(left, defaults.LEDGER_POLL_INTERVAL))
+            looked = job.receipts.find()
+            if looked is None or looked.receipt.stage is not Stage.INTENT:
+                break
         return True
     ledger, state = job.receipts.ledger, job.state.to_json()
     trigger: SeedanceLedgerTrigger | SeedancePauseTrigger

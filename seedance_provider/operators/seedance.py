@@ -78,6 +78,7 @@ class _SubmittingOperator(BaseOperator):
         budget: str | None = None,
         budget_credits: float | Decimal | None = None,
         use_callback: bool | None = None,
+        on_completion: Asset | None = None,
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -97,12 +98,9 @@ class _SubmittingOperator(BaseOperator):
         self.budget = budget
         self.budget_credits = positive_credits(budget_credits, "budget_credits")
         self.use_callback = use_callback
+        self.on_completion = on_completion
         self.deferrable = deferrable
-        if use_callback and callback_url is not None:
-            raise SeedanceConfigurationError(
-                f"use_callback=True and callback_url={callback_url!r}: the vendor posts to one URL only: give one of "
-                "them"
-            )
+        self._check_callback()
         if (budget is None) != (budget_credits is None):
             raise SeedanceConfigurationError(
                 f"budget={budget!r} and budget_credits={budget_credits!r}: both must be given, or neither"
@@ -153,6 +151,7 @@ class _SubmittingOperator(BaseOperator):
             stores=self._stores,
             pushes=bool(self.do_xcom_push),
             use_callback=self.use_callback,
+            on_completion=None if self.on_completion is None else (self.on_completion.name, self.on_completion.uri),
             state=state or ResumeState(),
         )
 
@@ -173,6 +172,24 @@ class _SubmittingOperator(BaseOperator):
         from seedance_provider.execution import lineage
 
         return lineage.of_video(self)
+
+    def _check_callback(self) -> None:
+        if self.use_callback and self.callback_url is not None:
+            raise SeedanceConfigurationError(
+                f"use_callback=True and callback_url={self.callback_url!r}: the vendor posts to one URL only: give one "
+                "of them"
+            )
+        if self.on_completion is None:
+            return
+        named = (getattr(self.on_completion, member, None) for member in ("name", "uri"))
+        if not all(isinstance(name, str) for name in named):
+            raise SeedanceConfigurationError(f"on_completion={self.on_completion!r:.200}: it must be an Asset")
+        for argument in ("callback_url", "idempotency_key"):
+            if getattr(self, argument) is not None:
+                raise SeedanceConfigurationError(
+                    f"on_completion and {argument} are both given: the callback of a video is for one task only. Leave "
+                    "one of them out, or wait with SeedanceTaskSensor(outlets=[...])"
+                )
 
     def _warn_forgetful(self, job: Job) -> None:
         """Say what a retry costs where nothing is remembered, and the two lines that change it."""
@@ -254,26 +271,6 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
     """
 
     ui_color = "#d6cdf5"
-
-    def __init__(self, *, on_completion: Asset | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.on_completion = on_completion
-        if on_completion is None:
-            return
-        if not isinstance(getattr(on_completion, "uri", None), str) or not hasattr(on_completion, "name"):
-            raise SeedanceConfigurationError(f"on_completion={on_completion!r:.200}: it must be an Asset")
-        for argument in ("callback_url", "idempotency_key"):
-            if getattr(self, argument) is not None:
-                raise SeedanceConfigurationError(
-                    f"on_completion and {argument} are both given: the callback of a video is for one task only. Leave "
-                    f"one of them out, or wait with SeedanceTaskSensor(outlets=[...])"
-                )
-
-    def _job(self, context: Context, state: ResumeState | None = None, *, follows: bool = False) -> Job:
-        job = super()._job(context, state, follows=follows)
-        if self.on_completion is not None:
-            job.on_completion = self.on_completion.name, self.on_completion.uri
-        return job
 
     def execute(self, context: Context) -> str:
         """Submit the task.

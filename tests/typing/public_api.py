@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, assert_type
 
-from airflow.providers.common.compat.sdk import ObjectStoragePath
+from airflow.providers.common.compat.sdk import Asset, ObjectStoragePath
 
 from seedance_provider.api.records import TaskFailure, TaskOutput, TaskRecord, TaskStatus, parse_webhook
 from seedance_provider.decorators.seedance import seedance_task
@@ -50,6 +50,9 @@ def dag(context: Context) -> None:
         retries=2,
     )
     SeedanceCreateTaskOperator(task_id="from_file", inputs="inputs.json")
+    SeedanceCreateTaskOperator(
+        task_id="announce", inputs="inputs.json", use_callback=True, on_completion=Asset("videos")
+    )
     wait = SeedanceTaskSensor(
         task_id="wait",
         seedance_task_id="task_1",
