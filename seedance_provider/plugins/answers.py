@@ -16,8 +16,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.configuration import conf
+from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from seedance_provider import defaults
 from seedance_provider.api import flows
@@ -132,7 +133,7 @@ class _ServerStates:
     """
 
     def __init__(self, owner: Owner) -> None:
-        self._scope = TaskScope(**owner._asdict())
+        self._scope = TaskScope(**owner._asdict(), **_region(owner))
 
     def get(self, key: str) -> Any:
         """The stored JSON value; None if there is none."""
@@ -144,6 +145,17 @@ class _ServerStates:
         days = conf.getint("state_store", "default_retention_days", fallback=30)
         expires_at = datetime.now(UTC) + timedelta(days=days) if days > 0 else None
         get_state_backend().set(self._scope, key, json.dumps(value, default=str), expires_at=expires_at)
+
+
+def _region(owner: Owner) -> dict[str, Any]:
+    """Where Airflow 3.4 keeps the state of a mapped task; nothing before."""
+    column = getattr(TaskInstance, "region_id", None)
+    if column is None:
+        return {}
+    this = (getattr(TaskInstance, name) == value for name, value in owner._asdict().items())
+    with create_session() as session:
+        regions = set(session.scalars(select(column).where(*this)))
+    return {"region_id": regions.pop()} if len(regions) == 1 else {}
 
 
 def _ask(claim: Claim, seedance_task_id: str, *, until_the_end: bool) -> TaskRecord | None:
