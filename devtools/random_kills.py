@@ -19,8 +19,9 @@ SeedanceSubmitUncertainError. Everything else must be decided:
 - a video that was delivered was created once; one of unknown outcome once or not at all;
 - the ledger has every created video but those of unknown outcome, and its credits are those of the bill.
 
-Needs PostgreSQL (apt-get install postgresql; no cluster of it is used) and psycopg2. Ends with 1 if anything of this is
-not so. The seed draws the moments and the kinds of the kills; what they hit depends on the machine.
+Needs PostgreSQL (apt-get install postgresql; no cluster of it is used) and its drivers (psycopg2-binary, asyncpg). Ends
+with 1 if anything of this is not so. The seed draws the moments and the kinds of the kills; what they hit depends on
+the machine.
 """
 
 from __future__ import annotations
@@ -451,8 +452,9 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="the interpreter of another environment")
     parser.add_argument("--keep-home", action="store_true", help="leave Airflow's logs on disk")
     options = parser.parse_args()
-    if subprocess.run([options.python, "-c", "import psycopg2"], check=False, capture_output=True).returncode != 0:
-        parser.error(f"{options.python} has no psycopg2: pip install psycopg2-binary")
+    drivers = [options.python, "-c", "import asyncpg, psycopg2"]
+    if subprocess.run(drivers, check=False, capture_output=True).returncode != 0:
+        parser.error(f"{options.python} lacks a driver of PostgreSQL: pip install psycopg2-binary asyncpg")
     # An exception, so that the `with` blocks clean up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     say(f"seed {options.seed}")
