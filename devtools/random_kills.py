@@ -59,7 +59,8 @@ SCHEDULERS = ("scheduler", "scheduler-2")
 #: The tasks of a run and what their map indexes want, by name.
 TASKS = {"own": ("own", 3), "worker": ("worker", 1), "shared_a": ("shared", 2), "shared_b": ("shared", 2)}
 WANTED_PER_RUN = sum(dict(TASKS.values()).values())
-UNFINISHED = 16  # task instances; a further run is triggered when there are fewer
+WORKABLE, UNFINISHED = 8, 40  # task instances, those deferred included; with fewer a further run is triggered
+SPARED_SECONDS = 45  # a scheduler or triggerer that has only just started would never get to work
 WEIGHTS = {"task process": 50, "worker": 20, "scheduler": 15, "triggerer": 15}
 PAUSE_SECONDS = (2.0, 8.0)
 ANSWER_SECONDS = 0.5
@@ -188,14 +189,20 @@ class Killer:
         self._airflow = airflow
         self._chance = chance
         self.kills: Counter[str] = Counter()
+        self._started: dict[str, float] = {}
 
     def kill(self) -> None:
-        """One kill; none if there is no task process to be hit."""
+        """One kill; none if there is no task process to be hit, or only a component that has just started."""
         (kind,) = self._chance.choices([*WEIGHTS], [*WEIGHTS.values()])
+        name = self._chance.choice(SCHEDULERS) if kind == "scheduler" else kind
+        if time.monotonic() - self._started.get(name, 0) < SPARED_SECONDS:
+            return
         if kind == "triggerer":
-            self._replace("triggerer")
+            self._airflow.kill(name)
+            self._airflow.start_process(name)
+            self._started[name] = time.monotonic()
         elif kind == "scheduler":
-            self.replace_scheduler(self._chance.choice(SCHEDULERS))
+            self.replace_scheduler(name)
         elif not self._kill_task(with_worker=kind == "worker"):
             return
         self.kills[kind] += 1
@@ -203,15 +210,12 @@ class Killer:
     def start_scheduler(self, name: str) -> None:
         """Start a scheduler. None of the two serves logs: they would want one port."""
         self._airflow.start_process("scheduler", "--skip-serve-logs", name=name)
+        self._started[name] = time.monotonic()
 
     def replace_scheduler(self, name: str) -> None:
         """Kill a scheduler with its workers and tasks, and start another."""
         self._airflow.kill(name)
         self.start_scheduler(name)
-
-    def _replace(self, component: str) -> None:
-        self._airflow.kill(component)
-        self._airflow.start_process(component)
 
     def _kill_task(self, *, with_worker: bool) -> bool:
         busy = [pair for name in SCHEDULERS for pair in busy_workers(self._airflow.processes(name))]
@@ -305,7 +309,8 @@ class Trial:
         while time.monotonic() < until:
             if time.monotonic() >= next_poll:
                 unfinished = [task for task in self.tasks() if task["state"] not in ENDED]
-                if len(unfinished) < UNFINISHED:
+                workable = [task for task in unfinished if task["state"] != "deferred"]
+                if len(workable) < WORKABLE and len(unfinished) < UNFINISHED:
                     self.runs.append(self._airflow.trigger_dag(DAG_ID))
                 next_poll = time.monotonic() + 3
             if time.monotonic() >= next_kill:
