@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from seedance_provider.api import validation
-from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceInvalidRequestError, invalid_inputs
+from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceInvalidRequestError
 from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
 
 if TYPE_CHECKING:
@@ -129,8 +129,12 @@ class _SeedanceDecoratedOperator(DecoratedOperator, SeedanceGenerateVideoOperato
         for name in validation.MEDIA_FIELDS:
             if isinstance(inputs.get(name), list):
                 inputs[name] = [str(item) if validation.is_local_media(item) else item for item in inputs[name]]
-        if problems := validation.unsendable(inputs):  # nor could they cross a deferral
-            raise invalid_inputs(self.task_id, problems, validation.describe(problems))
+        if problems := validation.unsendable(inputs):  # nor could it cross a deferral, whatever validation says
+            raise SeedanceInvalidRequestError(
+                f"{self.python_callable.__name__}() returned what JSON cannot carry: {validation.describe(problems)} "
+                "No request was sent",
+                errors=[{"path": problem.path, "message": problem.message} for problem in problems],
+            )
         self.inputs = self._written = inputs
         job.push(XCOM_INPUTS_KEY, inputs)
         return inputs

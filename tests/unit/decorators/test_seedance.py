@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from seedance_provider.decorators.seedance import _SeedanceDecoratedOperator, seedance_task
 from seedance_provider.exceptions import (
@@ -155,6 +156,21 @@ def test_other_parameters_are_templates_and_may_come_from_upstream(
     assert [(order.model, order.inputs["duration"]) for order in orders] == [("seedance2-fast", 4), ("seedance-20", 6)]
 
 
+def test_the_video_is_stored_where_output_path_says(
+    run: Callable[[str], DagOutcome], seedance_emulator: Emulator, tmp_path: Path
+) -> None:
+    done = run(f"""
+        @task.seedance(**common, output_path="file://{tmp_path}/{{{{ ti.task_id }}}}/{{seedance_task_id}}.{{ext}}")
+        def scene():
+            return "a fox"
+
+        scene()
+    """)
+    stored = tmp_path / "scene" / f"{seedance_emulator.bill()['tasks'][0]['taskId']}.mp4"
+    assert done["scene"].returned == [f"file://{stored}"]
+    assert stored.read_bytes()[4:8] == b"ftyp"
+
+
 def test_what_was_sent_is_among_the_rendered_templates(
     run: Callable[[str], DagOutcome], seedance_emulator: Emulator
 ) -> None:
@@ -268,6 +284,18 @@ def test_a_wait_for_a_slot_keeps_what_the_function_returned(seedance_emulator: E
     takes = Takes(slot_poll_interval=0.05, durable=False)
     takes.run()
     assert len(takes.deferrals) == 3
+    assert prompts(seedance_emulator) == takes.calls == ["take 1"]
+
+
+@with_ledger
+def test_a_deferral_that_airflow_ends_takes_the_video_without_a_call(seedance_emulator: Emulator) -> None:
+    takes = Takes()
+    context: Any = {"ti": takes.ti}
+    with pytest.raises(TaskDeferred):
+        takes.operator().execute(context)
+    takes.ti.xcoms.clear()
+    time.sleep(0.5)  # the emulator's videos take 0.15 s
+    assert takes.operator().resume_execution("__fail__", {"error": "Trigger timeout"}, context)
     assert prompts(seedance_emulator) == takes.calls == ["take 1"]
 
 
@@ -429,8 +457,9 @@ def test_what_is_no_prompt_and_no_mapping_names_the_function_and_costs_nothing(
 def test_what_could_not_cross_a_deferral_fails_before_the_request(
     seedance_emulator: Emulator, validation: Any, returned: Mapping[Any, Any]
 ) -> None:
-    with pytest.raises(SeedanceInvalidRequestError, match="'task'"):
+    with pytest.raises(SeedanceInvalidRequestError, match=r"write\(\) returned") as caught:
         Takes(returned, validation=validation).run()
+    assert len(caught.value.errors) == 1
     assert seedance_emulator.requests() == []
 
 
