@@ -6,8 +6,10 @@ later; on older versions this file defines no DAG). "Approve" makes the videos, 
 ceiling; "Reject" skips them. Until somebody answers, the run waits and holds no worker. ``response_timeout`` and
 ``defaults`` set an answer after some time, ``assigned_users`` who may answer, ``notifiers`` who is told.
 
-Up to Airflow 3.3 a form that is shown again after a clear still shows its first text. So that nobody approves another
-plan than the one they read, ``write_plan`` fails when it is cleared: trigger a new run instead.
+Two precautions for clears. Up to Airflow 3.3 a form that is shown again after a clear still shows its first text. So
+that nobody approves another plan than the one they read, ``write_plan`` fails when it is cleared: trigger a new run
+instead. And on Airflow 3.1 a "Reject" after a clear does not skip mapped tasks that were expanded before, if they are
+right below the form; so ``approved`` stands between.
 
 What it costs: nothing before the approval; then what the form says, here 380 credits (about 1.90 US dollars) by the
 vendor's price list; nothing with the emulator.
@@ -23,6 +25,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowOptionalProviderFeatureException,
+    AirflowSkipException,
     dag,
     task,
 )
@@ -76,10 +79,18 @@ def approve_plan() -> None:
         total = sum(video["max_credits"] for video in plan)
         return "\n".join(["| Prompt | Model | Credits |", "|:--|:--|--:|", *rows, f"| **In all** | | **{total:g}** |"])
 
+    @task
+    def approved(plan: list[dict[str, Any]], answer: dict[str, Any]) -> list[dict[str, Any]]:
+        """The plan, if it was approved. Do not map right below the form: see the top of this file."""
+        if answer["chosen_options"] != [ApprovalOperator.APPROVE]:
+            raise AirflowSkipException("The plan was rejected")
+        return plan
+
     plan = write_plan()
     approve = ApprovalOperator(task_id="approve", subject="Make these videos?", body=describe(plan))
-    make_video = SeedanceGenerateVideoOperator.partial(task_id="make_video", submit_policy="safe").expand_kwargs(plan)
-    approve >> make_video
+    SeedanceGenerateVideoOperator.partial(task_id="make_video", submit_policy="safe").expand_kwargs(
+        approved(plan, approve.output)
+    )
 
 
 if ApprovalOperator is None:
