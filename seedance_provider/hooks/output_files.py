@@ -14,8 +14,9 @@ import random
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
@@ -37,6 +38,8 @@ T = TypeVar("T")
 
 PIECE = 1024 * 1024
 """Bytes that are read, hashed and written at a time."""
+PIECES = 4
+"""Pieces that are held: the next ones are read and hashed while a store takes its time for one."""
 PART = 5 * 1024 * 1024
 """Bytes of an upload that are held until they are sent; S3 takes no smaller parts."""
 _SHOWN_WHEN_COMPLETE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss"})
@@ -80,26 +83,34 @@ class Incoming:
             ) from None
 
     def receive(self, write: Callable[[memoryview], Any], log: AnyLogger) -> Received:
-        """Read it to its end. While one piece is hashed and written, each in a thread, the next one is read.
+        """Read it to its end. While pieces are hashed and written, each in a thread, the next one is read.
 
         :param write: Takes each piece, which is not to be kept.
         :param log: Told from time to time.
         :raises SeedanceTransferError: if it does not arrive whole.
         """
-        digest = hashlib.sha256()
-        piece, spare = self._first, bytearray(PIECE)
-        progress = _Progress(self._download, log)
-        with ThreadPoolExecutor(2) as threads:
+        digest, progress = hashlib.sha256(), _Progress(self._download, log)
+        under_way: deque[tuple[memoryview, Future[None], Future[Any]]] = deque()
+        piece = self._first
+        with ThreadPoolExecutor(1) as hasher, ThreadPoolExecutor(1) as writer:
             while piece:
-                hashed, written = threads.submit(digest.update, piece), threads.submit(write, piece)
-                count = self._download.readinto(spare)
-                hashed.result()
-                written.result()
+                under_way.append((piece, hasher.submit(digest.update, piece), writer.submit(write, piece)))
+                buffer = bytearray(PIECE) if len(under_way) < PIECES else _done(under_way.popleft())
+                piece = memoryview(buffer)[: self._download.readinto(buffer)]
                 if self._stop is not None and self._stop.is_set():
                     raise SeedanceTransferError("The transfer was stopped", url=self._download.url, transient=False)
                 progress.tell()
-                piece, spare = memoryview(spare)[:count], cast("bytearray", piece.obj)
+            while under_way:
+                _done(under_way.popleft())
         return Received(self._download.received, digest.hexdigest())
+
+
+def _done(step: tuple[memoryview, Future[None], Future[Any]]) -> bytearray:
+    """Wait until a piece is hashed and written; its buffer can then be used again."""
+    piece, hashed, written = step
+    hashed.result()
+    written.result()
+    return cast("bytearray", piece.obj)
 
 
 class _Progress:
