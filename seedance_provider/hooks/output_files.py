@@ -205,7 +205,8 @@ class Place:
         try:
             received = incoming.receive(self._guarded(file.write), log)
             with self._access("written"):
-                self._remove(f"{self._path}.json")  # it must not be read as this file's
+                if "sha256" in (self.sidecar() or ()):  # it must not be read as this file's
+                    self._remove(f"{self._path}.json")
                 if self._is_shown_when_complete:
                     self._abort_uploads(but=file)
                 file.close()
@@ -274,8 +275,7 @@ class Place:
 
     def _remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            if self._fs.exists(path):
-                self._fs.rm_file(path)
+            self._fs.rm_file(path)
 
     def _abort_uploads(self, but: Any) -> None:
         """End uploads to this object that a killed try began: S3 keeps their parts, and charges for them, for ever."""

@@ -61,6 +61,16 @@ def test_a_file_of_that_name_is_replaced_once_the_other_is_there(
     assert path.read_bytes() == VIDEO
 
 
+def test_the_sidecar_of_a_file_that_is_replaced_does_not_stay(record: TaskRecord, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    (tmp_path / "clip.mp4.json").write_text('{"sha256": "of the old one"}')
+    SeedanceHook().download(record, path)
+    assert [found.name for found in tmp_path.iterdir()] == ["clip.mp4"]
+    (tmp_path / "clip.mp4.json").write_text('{"mine": 1}')
+    SeedanceHook().download(record, path)
+    assert (tmp_path / "clip.mp4.json").exists()
+
+
 def test_it_is_tried_again_and_told(
     seedance_emulator: Emulator, record: TaskRecord, tmp_path: Path, task_log: TaskLog
 ) -> None:
