@@ -304,7 +304,9 @@ def test_form_with_a_resolution_its_model_refuses_costs_nothing(run, seedance_em
 
 
 def test_assets_stores_in_one_dag_what_the_other_generated(run, examples, seedance_emulator, tmp_path):
-    if hasattr(examples, "sync_to_db"):  # Airflow 2.11 has events of known assets only
+    if Version(airflow_version).release[:2] == (3, 0):
+        pytest.skip("Airflow 3.0 refuses outlets that no DAG processor has brought into the database")
+    if Version(airflow_version) < Version("3"):  # which has events of known assets only
         examples.sync_to_db()
 
     generated = run("seedance_assets_generate")
