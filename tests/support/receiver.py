@@ -16,10 +16,10 @@ from seedance_provider import defaults
 
 
 @contextmanager
-def serving(app: Any, prefix: str = defaults.CALLBACK_PATH) -> Iterator[str]:
-    """Serve an ASGI app below a path of a FastAPI app; gives the URL of the latter."""
-    root = FastAPI()
-    root.mount(prefix, app)
+def serving(app: Any, sub_path: str = "") -> Iterator[str]:
+    """Serve the receiver as Airflow's API server does, below ``[api] base_url``; gives the URL of that server."""
+    root = FastAPI(root_path=sub_path)
+    root.mount(defaults.CALLBACK_PATH, app)
     server = uvicorn.Server(uvicorn.Config(root, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 pytest.importorskip("fastapi")  # Airflow 2.11 has no receiver
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from seedance_provider.execution.signing import Claim, sign, signing_key
 from seedance_provider.execution.stores import Owner
 from seedance_provider.plugins.answers import Verdict
 from seedance_provider.plugins.callbacks import Keys, Receiver
+from tests.support.receiver import serving
 
 KEY = signing_key("sk-secret")
 CLAIM = Claim("seedance_default", Owner("dag", "run", "task", -1), "f" * 32)
@@ -254,6 +256,16 @@ def test_the_health_route_needs_no_signature(method: str, status: int, body: byt
 
 def test_a_signed_path_is_for_posts_only() -> None:
     assert asyncio.run(post(receiver_of(Taken()), PATH, method="GET")).status == 404
+
+
+@pytest.mark.parametrize("passed_on", ["", "/airflow"], ids=["taken off by the proxy", "left by the proxy"])
+def test_the_api_server_may_have_a_sub_path(passed_on: str) -> None:
+    taken = Taken()
+    with serving(receiver_of(taken), sub_path="/airflow") as url:
+        where = f"{url}{passed_on}{defaults.CALLBACK_PATH}"
+        assert requests.get(f"{where}/health", timeout=30).text == "ok"
+        assert requests.post(f"{where}/{PATH}", json=FLAT, timeout=30).status_code == 200
+    assert taken.calls == [(CLAIM, TASK)]
 
 
 def test_a_websocket_is_closed() -> None:
