@@ -90,8 +90,10 @@ class Keys:
         self._known: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
 
-    async def is_signed(self, claim: Claim, path: str, run: Callable[..., Awaitable[Any]]) -> bool | None:
-        """Whether a path was signed by the key of its connection; None if that cannot be told now.
+    async def is_signed(self, claim: Claim, path: str, run: Callable[..., Awaitable[Any]]) -> bool:
+        """Whether a path is known to be signed by the key of its connection.
+
+        Without a lookup left it is not: another answer would tell which connections are remembered, and so exist.
 
         :param claim: What the path says.
         :param path: The path.
@@ -104,7 +106,7 @@ class Keys:
         if since is not None and self._clock() - since < defaults.CALLBACK_KEY_SECONDS:
             return False
         if not self._bucket.take():
-            return None
+            return False
         key = await run(self._look_up, claim.conn_id)
         self._remember(claim.conn_id, key)
         return key is not None and is_signed(path, key)
@@ -160,9 +162,8 @@ class Receiver:
         if claim is None:
             return NOT_FOUND
         try:
-            signed = await self._keys.is_signed(claim, name, self._run)
-            if not signed:
-                return BUSY if signed is None else NOT_FOUND
+            if not await self._keys.is_signed(claim, name, self._run):
+                return NOT_FOUND
             if not self._bucket.take():
                 return BUSY
             body = await _read(receive)

@@ -208,6 +208,20 @@ def test_made_up_connections_cost_few_lookups_and_keep_nobody_out() -> None:
     assert len(lookups.asked) <= 30
 
 
+def test_a_flood_does_not_find_out_which_connections_exist() -> None:
+    lookups = Lookups()
+
+    async def flood() -> list[int]:
+        receiver = Receiver(lookups, Taken())
+        await post(receiver, PATH)
+        for number in range(100):  # no lookup is left
+            await post(receiver, sign(CLAIM._replace(conn_id=f"made_up_{number}"), b"another"))
+        guesses = ("seedance_default", "made_up_1", "made_up_99", "never_asked_for")
+        return [(await post(receiver, sign(CLAIM._replace(conn_id=guess), b"another"))).status for guess in guesses]
+
+    assert set(asyncio.run(flood())) == {404}
+
+
 def test_what_is_remembered_of_connections_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "CALLBACK_LOOKUPS", 1e6)
     keys = Keys(lambda conn_id: KEY if conn_id.startswith("real") else None)
@@ -233,7 +247,7 @@ def test_a_key_that_was_replaced_is_noticed_and_a_wrong_path_costs_no_further_lo
     async def run(function: Any, *arguments: Any) -> Any:
         return function(*arguments)
 
-    def signed(path: str) -> bool | None:
+    def signed(path: str) -> bool:
         return asyncio.run(keys.is_signed(CLAIM, path, run))
 
     assert signed(PATH)
