@@ -354,11 +354,11 @@ class Transfer:
 
     def _found_under_another_extension(self, output: Output) -> StoredFile | None:
         """What an earlier try stored under the extension that its bytes told: a link that is gone tells none."""
-        for extension in EXTENSIONS.values():
-            path = path_of(self.output_path, output, extension)
-            stored, _ = self._look(Place(path), output)
-            if stored is not None:
-                return stored
+        for path in dict.fromkeys(path_of(self.output_path, output, each) for each in EXTENSIONS.values()):
+            with contextlib.suppress(SeedanceTransferError):  # that the link is gone is what matters
+                stored, _ = self._look(Place(path), output)
+                if stored is not None:
+                    return stored
         return None
 
     def _renewed(self, output: Output) -> Output:

@@ -243,16 +243,14 @@ class Place:
         if self._is_shown_when_complete:
             return False
         pattern = re.compile(rf"\.{re.escape(self._name)}(\.json)?\.[0-9a-f]{{12}}\.part")
-        with self._access("read"):
+        found = False
+        with contextlib.suppress(Exception):  # a folder that is not there yet, or may not be listed
             self._fs.invalidate_cache(self._folder)
-            try:
-                names = [str(found).rpartition("/")[2] for found in self._fs.ls(self._folder or "/", detail=False)]
-            except (FileNotFoundError, NotADirectoryError):
-                return False
-            leftovers = [name for name in names if pattern.fullmatch(name)]
-            for name in leftovers:
-                self._remove(f"{self._folder}/{name}")
-        return bool(leftovers) and not self._moves_at_once
+            for path in map(str, self._fs.ls(self._folder or "/", detail=False)):
+                if pattern.fullmatch(path.rpartition("/")[2]):
+                    found = True
+                    self._remove(path)
+        return found and not self._moves_at_once
 
     def _hidden(self, name: str) -> str:
         return f"{self._folder}/.{name}.{secrets.token_hex(6)}.part"

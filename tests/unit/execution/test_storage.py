@@ -832,3 +832,27 @@ def test_urls_of_mapped_tasks_are_taken_one_after_the_other() -> None:
 def test_the_model_that_was_asked_for_is_the_one_in_the_path(seedance_emulator: Emulator) -> None:
     (output,) = outputs_of(changed(a_task(), model="doubao-internal-7"), model="seedance-20")
     assert path_of("/v/{model}.{ext}", output, "mp4") == "/v/seedance-20.mp4"
+
+
+def test_that_a_link_is_gone_is_told_whatever_is_in_the_place(seedance_emulator: Emulator, disk: Shelf) -> None:
+    record, other = aged(a_task(model="seedance2-5", output_format="mov")), a_task()
+    store(other, f"{disk.url}clip.mp4")
+    seedance_emulator.add_fault("http", on="media", status=410, times=None)
+    with pytest.raises(SeedanceTransferRefusedError) as raised:
+        store(record, f"{disk.url}clip.{{ext}}")  # looked for as .mov first
+    assert raised.value.status_code == 410
+    assert disk.sidecar("clip.mp4")["seedance_task_id"] == other.seedance_task_id
+
+
+def test_a_folder_that_may_not_be_listed_can_be_stored_into(
+    seedance_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf, record = a_shelf("odd", tmp_path), a_task()
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError("Access Denied")
+
+    with monkeypatch.context() as denied:
+        denied.setattr(shelf.fs, "ls", refuse)
+        store(record, f"{shelf.url}clip.mp4")
+    assert shelf.names() == ["clip.mp4", "clip.mp4.json"]
