@@ -46,6 +46,7 @@ from typing import Any
 
 import local_airflow
 import psutil
+import requests
 from local_airflow import LocalAirflow, LocalAirflowError, end_sessions, free_ports
 
 from seedance_provider.execution.budgets import Budget
@@ -299,6 +300,7 @@ class Trial:
         self._killer = killer
         self.runs: list[str] = []
         self.rescues = 0
+        self._known: list[dict[str, Any]] = []
         self._said = 0.0
 
     def torment(self, minutes: float, chance: random.Random) -> None:
@@ -344,18 +346,23 @@ class Trial:
 
     def tasks(self) -> list[dict[str, Any]]:
         """All task instances of all runs."""
-        tasks = [
-            task for task in (self._airflow.task_instances(DAG_ID, "~") if self.runs else []) if task["map_index"] >= 0
-        ]
+        if self.runs:
+            # On a busy machine an answer may be late: then what was known before has to do.
+            with suppress(requests.RequestException):
+                self._known = self._read()
+        tasks = self._known
         if time.monotonic() - self._said > 15:
             self._said = time.monotonic()
             states = ", ".join(f"{count} {state}" for state, count in Counter(task["state"] for task in tasks).items())
             say(f"{len(self.runs)} runs; {self._killer.kills.total()} kills; {states or 'nothing yet'}")
         return tasks
 
+    def _read(self) -> list[dict[str, Any]]:
+        return [task for task in self._airflow.task_instances(DAG_ID, "~") if task["map_index"] >= 0]
+
     def report(self, report: Report, ledger_url: str) -> Report:
         """Compare."""
-        tasks = self.tasks()
+        tasks = self._read()
         bill = self._emulator.bill()
         created: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for task in bill["tasks"]:
