@@ -163,7 +163,7 @@ class LocalAirflow:
         say: Callable[[str], None] | None = None,
         python: str = sys.executable,
         keep_home: bool = False,
-        start_timeout: float = 180,
+        start_timeout: float = 600,
         split_api: bool = False,
     ) -> None:
         self.version = airflow_version(python)
