@@ -659,9 +659,8 @@ def print_tables(results: list[Result]) -> None:
             alike = rows.setdefault(_case_cells(result.case), {})
             alike.setdefault(_result_cells(result), []).append((result.case.airflow, result.case.ledger))
         for case_cells, outcomes in rows.items():
-            ran = [ground for some in outcomes.values() for ground in some]
             for result_cells, some in outcomes.items():
-                on = [_grounds(some, ran, grounds)] if len(grounds) > 1 else []
+                on = [_grounds(some, grounds)] if len(grounds) > 1 else []
                 print("| " + " | ".join([*case_cells, *on, *result_cells]) + " |")
     if len(grounds) == 1:
         print("\nWhat the task logs say:\n")
@@ -688,9 +687,9 @@ def _result_cells(result: Result) -> tuple[str, ...]:
     return *cells, "no" if result.case.point in UNDECIDABLE else "yes"
 
 
-def _grounds(some: list[Ground], ran: list[Ground], every: list[Ground]) -> str:
-    """Where a case ended alike, of where it ran."""
-    if len(some) == len(ran) > 2:
+def _grounds(some: list[Ground], every: list[Ground]) -> str:
+    """Where a case ended alike."""
+    if set(some) == set(every):
         return "all"
     if set(some) == {ground for ground in every if ground[1]}:
         return "all with a ledger"
