@@ -3,8 +3,9 @@
 What it shows: ``outlets``. When ``make_clip`` has stored its file, the asset ``seedance-clips`` changes, and Airflow
 starts every DAG that is scheduled on it. The event of the change carries what the video is, ``paths`` among it.
 
-The second DAG loops over all of its triggering events, since Airflow may start one run for several changes. A preview
-that exists is not made again: each clip is transcoded once, also when an event comes twice or a run is cleared.
+The second DAG looks at the latest events, not only at those that started its run: of two clips that end in the same
+second, Airflow may start a run for the first and keep the second for the run after the next event. A preview that
+exists is not made again: each clip is transcoded once, also when a run is cleared.
 
 Needs ffmpeg on the worker.
 
@@ -27,6 +28,7 @@ from airflow.providers.common.compat.sdk import DAG, Asset, ObjectStoragePath, t
 from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
 
 CLIPS = Asset("seedance-clips")
+LATEST = 100  # more than can end while a run waits to be started
 PROMPTS = ("A kite over dunes", "A tram in the rain")
 
 with DAG(
@@ -56,15 +58,15 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     schedule=[CLIPS],
     catchup=False,
+    max_active_runs=1,  # two runs would transcode the same
     tags=["seedance", "example"],
     doc_md=__doc__,
 ):
 
-    @task
+    @task(inlets=[CLIPS])
     def new_clips(**context: Any) -> list[str]:
-        """The files of all events that started this run, each once."""
-        triggering = context.get("triggering_asset_events") or context["triggering_dataset_events"]  # Airflow 2.11
-        extras = [event.extra for events in triggering.values() for event in events]
+        """The files of the latest events, each once."""
+        extras = [event.extra for event in context["inlet_events"][CLIPS][-LATEST:]]
         return sorted({path for extra in extras for path in extra.get("paths") or ()})
 
     @task(map_index_template="{{ clip }}")
