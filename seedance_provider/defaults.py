@@ -194,7 +194,7 @@ TRANSFER_ATTEMPTS = 3
 LAST_TRANSFER_ATTEMPTS = 6
 """The same where a retry would submit another video: nothing remembers this one."""
 TRANSFERS_AT_ONCE = 4
-"""Outputs of one task instance that are stored on a disk at a time, each in about 3 MiB of memory. Uploads take 50 MiB
+"""Outputs of one task instance that are stored on a disk at a time, each in about 5 MiB of memory. Uploads take 50 MiB
 each, so there it is one."""
 LINK_SECONDS = 23 * 3600.0
 """Age of an output from which on its record is read again before its links are used: signed ones live for 24 hours
