@@ -193,12 +193,14 @@ _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _INDEX_FORMAT = re.compile(r"0?\d{0,2}d?")
 
 
-def names_in_output_path(output_path: str) -> set[str]:
-    """Which of ``OUTPUT_PATH_NAMES`` an output path names; Jinja templates in it are left out.
+def names_in_output_path(output_path: str, *, is_rendered: bool = False) -> set[str]:
+    """Which of ``OUTPUT_PATH_NAMES`` an output path names.
 
+    :param output_path: The path.
+    :param is_rendered: Whether Airflow has rendered it. Default False: Jinja templates in it are left out.
     :raises SeedanceConfigurationError: if a brace is unbalanced, or a name is unknown.
     """
-    text = _JINJA.sub("", output_path)
+    text = output_path if is_rendered else _JINJA.sub("", output_path)
     try:
         fields = [field[1:] for field in string.Formatter().parse(text) if field[1] is not None]
     except ValueError as error:
@@ -212,19 +214,22 @@ def names_in_output_path(output_path: str) -> set[str]:
     return {str(name) for name, _, _ in fields}
 
 
-def check_output_path(output_path: Any) -> None:
+def check_output_path(output_path: Any, *, is_rendered: bool = False) -> None:
     """Check an ``output_path`` as it is written in a DAG file, or rendered.
 
     :param output_path: The path; what is neither a string nor a path is rendered later.
+    :param is_rendered: Whether Airflow has rendered it: what looks like Jinja then came from outside, such as from a
+        run's ``conf``, and is checked like the rest. Default False.
     :raises SeedanceConfigurationError: if it cannot be used; names the value and the fix.
     """
     if not isinstance(output_path, str):
         return
     if not output_path.strip():
         raise _wrong_output_path(output_path, "it is empty")
-    names_in_output_path(output_path)
-    plain = _JINJA.sub("x", output_path)
-    if not (_JINJA.match(output_path) or "://" in plain or plain.startswith("/")):
+    names_in_output_path(output_path, is_rendered=is_rendered)
+    plain = output_path if is_rendered else _JINJA.sub("x", output_path)
+    may_begin_so = not is_rendered and _JINJA.match(output_path)
+    if not (may_begin_so or "://" in plain or plain.startswith("/")):
         raise _wrong_output_path(
             output_path, "it must be a URL such as s3://aws_default@bucket/videos/, or an absolute path"
         )

@@ -206,7 +206,7 @@ def path_of(output_path: str, output: Output, extension: str) -> str:
     stem, dot, suffix = name.rpartition(".")
     if not stem:
         stem, dot, suffix = name, "", ""
-    if output.index and "index" not in names_in_output_path(template):
+    if output.index and "index" not in names_in_output_path(template, is_rendered=True):
         stem += f"-{output.index}"
     if output.kind == "last_frame":
         stem, dot, suffix = f"{stem}-last-frame", ".", extension
@@ -234,7 +234,7 @@ def prepare(output_path: Any, *, last_frame: bool = False, model: Any = None) ->
     :raises SeedanceConfigurationError: if it cannot be used.
     """
     template = str(output_path)
-    check_output_path(template)
+    check_output_path(template, is_rendered=True)
     row = catalog.lookup(model)
     if last_frame and row is not None and row.output != "video":
         raise SeedanceConfigurationError(f"last_frame=True: {model} makes no video, so there is no last frame")
@@ -326,7 +326,7 @@ class Transfer:
                     return stored
             is_leftover = place.remove_leftovers()
             if size is None or self.overwrite or is_leftover:
-                received = place.save(incoming, self.log)
+                received = place.save(incoming, self.log, replaces=size is not None)
             elif download.length in (None, size):
                 received = incoming.receive(lambda piece: None, self.log)
                 if received != (size, place.sha256()):

@@ -191,11 +191,13 @@ class Place:
                 digest.update(piece)
         return digest.hexdigest()
 
-    def save(self, incoming: Incoming, log: AnyLogger) -> Received:
+    def save(self, incoming: Incoming, log: AnyLogger, *, replaces: bool = True) -> Received:
         """Store what comes in; what was in its place is there until then, without its sidecar.
 
         :param incoming: The download.
         :param log: Told from time to time.
+        :param replaces: Whether a file in its place is replaced. Default True. False: there was none, and one that
+            another task has stored meanwhile stays.
         :raises SeedanceTransferError: if it does not arrive whole, or cannot be written. Nothing of it is left then.
         """
         target = self._path if self._is_shown_when_complete else self._hidden(self._name)
@@ -204,6 +206,8 @@ class Place:
         is_open = True
         try:
             received = incoming.receive(self._guarded(file.write), log)
+            if not replaces and self.size() is not None:  # a download takes minutes; what is left are milliseconds
+                raise SeedanceTransferError(f"{self} was stored by another task meanwhile", path=self.url)
             with self._access("written"):
                 if "sha256" in (self.sidecar() or ()):  # it must not be read as this file's
                     self._remove(f"{self._path}.json")

@@ -90,7 +90,7 @@ class SeedanceToObjectStorageOperator(BaseOperator):
 
         with results.reporting_failures(self, context):
             output_path = storage.prepare(self.output_path)
-            self._check_names(output_path)
+            self._check_names(output_path, is_rendered=True)
             transfer = storage.Transfer(SeedanceHook(self.seedance_conn_id), self.log, output_path, self.overwrite)
             record = None
             if self._given == "urls":
@@ -109,8 +109,10 @@ class SeedanceToObjectStorageOperator(BaseOperator):
 
         return lineage.of_transfer(self)
 
-    def _check_names(self, output_path: str) -> None:
-        if self._given == "urls" and (names := names_in_output_path(output_path) - {"index", "ext"}):
+    def _check_names(self, output_path: str, *, is_rendered: bool = False) -> None:
+        if self._given != "urls":
+            return
+        if names := names_in_output_path(output_path, is_rendered=is_rendered) - {"index", "ext"}:
             raise SeedanceConfigurationError(
                 f"output_path={output_path!r:.300} has {{{min(names)}}}, which is not known of urls: use {{index}} and "
                 "{ext}, or give seedance_task_id or record"

@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -253,6 +254,45 @@ def test_another_file_is_not_replaced_and_nothing_is_downloaded_for_it(
     assert raised.value.path == f"{shelf.url}clip.mp4"
     assert {name: shelf.read(name) for name in shelf.names()} == before
     assert downloads(seedance_emulator) == 1
+
+
+def test_a_file_that_another_task_stores_during_the_download_is_not_replaced(
+    seedance_emulator: Emulator, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = a_task(), a_task()
+    receive = output_files.Incoming.receive
+
+    def interrupted(*arguments: Any) -> Any:
+        received = receive(*arguments)
+        monkeypatch.setattr(output_files.Incoming, "receive", receive)
+        store(first, f"{shelf.url}clip.mp4")
+        return received
+
+    monkeypatch.setattr(output_files.Incoming, "receive", interrupted)
+    with pytest.raises(SeedanceTransferRefusedError) as raised:
+        store(second, f"{shelf.url}clip.mp4")
+    assert raised.value.path == f"{shelf.url}clip.mp4"
+    assert shelf.names() == ["clip.mp4", "clip.mp4.json"]
+    assert shelf.sidecar("clip.mp4")["seedance_task_id"] == first.seedance_task_id
+
+
+def test_two_tries_that_store_one_video_at_a_time_both_end_well(
+    seedance_emulator: Emulator, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = a_task()
+    receive = output_files.Incoming.receive
+
+    def interrupted(*arguments: Any) -> Any:
+        received = receive(*arguments)
+        monkeypatch.setattr(output_files.Incoming, "receive", receive)
+        store(record, f"{shelf.url}clip.mp4")
+        return received
+
+    monkeypatch.setattr(output_files.Incoming, "receive", interrupted)
+    (stored,) = store(record, f"{shelf.url}clip.mp4")
+    assert shelf.read("clip.mp4") == VIDEO
+    assert stored.sha256 == shelf.sidecar("clip.mp4")["sha256"]
+    assert shelf.names() == ["clip.mp4", "clip.mp4.json"]
 
 
 @pytest.mark.parametrize("content", [b"", b"an edited video", b"x" * len(VIDEO)])
@@ -701,6 +741,22 @@ def test_a_path_that_airflow_renders_is_accepted(output_path: Any) -> None:
     check_output_path(output_path)
 
 
+@pytest.mark.parametrize(
+    "rendered",
+    [
+        "/data/{{ {seed!r:>9999} }}/{index}.{ext}",
+        "/data/{{ {model.__class__} }}/{index}.{ext}",
+        "/data/{{/../../etc/}}/{index}.{ext}",
+        "/data/{% {index} %}/{index}.{ext}",
+        "{{folder}}/{index}.{ext}",
+    ],
+)
+def test_what_looks_like_jinja_in_a_rendered_path_is_checked_like_the_rest(rendered: str) -> None:
+    check_output_path(rendered)  # as it stands in a DAG file, Airflow will render it
+    with pytest.raises(SeedanceConfigurationError, match="output_path"):
+        storage.prepare(rendered)
+
+
 @given(st.text())
 def test_any_text_is_a_path_or_an_error_that_names_the_field(text: str) -> None:
     try:
@@ -708,7 +764,8 @@ def test_any_text_is_a_path_or_an_error_that_names_the_field(text: str) -> None:
     except SeedanceConfigurationError as error:
         assert "output_path" in str(error)  # noqa: PT017
     else:
-        if "{{" not in text and "{%" not in text and "{#" not in text:
+        with suppress(SeedanceConfigurationError):
+            check_output_path(text, is_rendered=True)
             path_of(text, Output("https://host/a.mp4", 0), "mp4")
 
 
