@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -62,4 +61,4 @@ def _note_end(record: FailedRecord, outcome: Outcome, log: AnyLogger, reason: st
     if outcome is Outcome.SUCCESS:
         spending.compare_with(facts.estimate, record, log)
     facts.credits, facts.reason, facts.paths = charged, reason, paths or facts.paths
-    receipts.save(replace(found.receipt, outcome=outcome), owner=found.owner)
+    receipts.note_outcome(found, outcome)

@@ -215,6 +215,17 @@ class Receipts:
         self._store.answer(self._payload(receipt) | owner)
         return Adoption(receipt)
 
+    def note_outcome(self, found: Found, outcome: Outcome) -> None:
+        """Store how a task ended that was found; what its task instance writes meanwhile, of another video, rules.
+
+        :param found: What :meth:`find` returned.
+        :param outcome: How it ended.
+        :raises SeedanceError: if the store cannot be written.
+        """
+        assert self._store is not None  # noqa: S101 - something was found in it
+        owner = {} if found.owner is None else {"owner": found.owner}
+        self._store.answer(self._payload(replace(found.receipt, outcome=outcome)) | owner)
+
     def withdraw(self, receipt: Receipt) -> None:
         """Give up a submission to a key before its request; what the store raises comes through."""
         if self.ledger is not None:

@@ -332,7 +332,7 @@ def _text(value: Any) -> Any:
 
 def _unsigned(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
-        return _unsigned_url(value) if value.startswith(("http://", "https://")) else value
+        return unsigned_url(value) if value.startswith(("http://", "https://")) else value
     if depth > 50:
         return value
     if isinstance(value, Mapping):
@@ -342,7 +342,8 @@ def _unsigned(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def _unsigned_url(url: str) -> str:
+def unsigned_url(url: str) -> str:
+    """A URL without what a store adds anew each time it signs it."""
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True)

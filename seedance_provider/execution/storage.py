@@ -26,6 +26,7 @@ from seedance_provider.exceptions import (
     SeedanceTransferError,
     SeedanceTransferRefusedError,
 )
+from seedance_provider.execution.receipts import unsigned_url
 from seedance_provider.hooks.media import EXTENSIONS, kind_of
 from seedance_provider.hooks.output_files import Incoming, Place, open_store, repeated
 from seedance_provider.transport.download import downloading
@@ -81,6 +82,11 @@ class Output:
     def source(self) -> str:
         """Its URL without a query."""
         return self.url.partition("?")[0]
+
+    @property
+    def link(self) -> str:
+        """Tells its URL from one that differs in the query alone, whatever the signature."""
+        return hashlib.sha256(unsigned_url(self.url).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     @property
     def extension(self) -> str:
@@ -347,6 +353,9 @@ class Transfer:
             if self.overwrite:
                 return None, size
             raise self._in_the_way(place, output)
+        is_known_by_task = output.facts.get("seedance_task_id") and content.get("seedance_task_id")
+        if not is_known_by_task and content.get("link") != output.link:
+            return None, size  # perhaps another file: its bytes decide
         if content.get("bytes") != size or not isinstance(content.get("sha256"), str):
             return None, size
         self.log.info("Already stored: %s", place)
@@ -414,6 +423,7 @@ class Transfer:
             **received,
             "media_type": media_type,
             "source": output.source,
+            "link": output.link,
             "kind": output.kind,
             "index": output.index,
             **output.facts,

@@ -206,8 +206,8 @@ class Place:
         is_open = True
         try:
             received = incoming.receive(self._guarded(file.write), log)
-            if not replaces and self.size() is not None:  # a download takes minutes; what is left are milliseconds
-                raise SeedanceTransferError(f"{self} was stored by another task meanwhile", path=self.url)
+            if not replaces:
+                self._check_free()
             with self._access("written"):
                 if "sha256" in (self.sidecar() or ()):  # it must not be read as this file's
                     self._remove(f"{self._path}.json")
@@ -255,6 +255,11 @@ class Place:
                     found = True
                     self._remove(path)
         return found and not self._moves_at_once
+
+    def _check_free(self) -> None:
+        # A download takes minutes; between this and the move there are milliseconds.
+        if self.size() is not None:
+            raise SeedanceTransferError(f"{self} was stored by another task meanwhile", path=self.url)
 
     def _hidden(self, name: str) -> str:
         return f"{self._folder}/.{name}.{secrets.token_hex(6)}.part"

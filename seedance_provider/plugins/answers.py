@@ -91,6 +91,8 @@ def take(claim: Claim, seedance_task_id: str) -> Verdict:
         return Verdict.DONE
     if receipts is None or found is None:
         return Verdict.UNKNOWN
+    if receipts.facts.conn_id != claim.conn_id:
+        return Verdict.UNKNOWN  # signed with the password of a connection that has no part in this video
     receipt = found.receipt
     if seedance_task_id in receipt.former:
         return Verdict.DONE

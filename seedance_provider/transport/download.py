@@ -46,6 +46,8 @@ LINK_REFUSED = frozenset({401, 403, 404, 410})
 """What a link answers that has expired."""
 _TRANSIENT = frozenset({408, 425, 429})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_LOCAL = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "fec0::/10", "::/96", "::ffff:0:0:0/96")))
+"""Local NAT64, site-local, and two old ways to write an IPv4 address: Python, or some releases of it, say global."""
 
 
 class Download:
@@ -236,6 +238,8 @@ def is_public(address: str) -> bool:
     :param address: An IPv4 or IPv6 address.
     """
     ip = ipaddress.ip_address(address)
+    if any(ip in network for network in _LOCAL):
+        return False
     return all(each.is_global and not each.is_multicast for each in (ip, *_embedded(ip)))
 
 

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from seedance_provider.exceptions import SeedanceOutputMissingError, SeedanceTaskFailedError
+from seedance_provider.exceptions import (
+    SeedanceOutputMissingError,
+    SeedanceSubmitUncertainError,
+    SeedanceTaskFailedError,
+)
 from seedance_provider.execution.ledger import LedgerReceipt, SeedanceLedger
 from seedance_provider.execution.memory import Receipts
+from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
 from tests.support.airflow import MODES, FakeTaskInstance, TaskLog, hurry, run_sensor
 from tests.support.crashes import CrashError, crash
@@ -112,6 +117,30 @@ def test_the_end_of_a_former_video_is_not_told_of_a_newer_one(seedance_emulator:
         collect(former)
     assert spent() == FOX_CREDITS, "of the newer one alone"
     assert [receipt.status for receipt in SeedanceLedger().receipts()] == ["delivered", "delivered"]
+
+
+def test_the_intent_of_a_clear_is_not_hidden_by_the_end_of_the_former_video(
+    seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = creating()
+    former = instance.run()
+    find = Receipts.find
+
+    def interrupted(receipts: Receipts) -> Any:
+        found = find(receipts)
+        monkeypatch.setattr(Receipts, "find", find)
+        with monkeypatch.context() as patch:
+            crash(patch, SeedanceHook, "create_task", "after")
+            with pytest.raises(CrashError):
+                instance.clear()
+        return found
+
+    monkeypatch.setattr(Receipts, "find", interrupted)
+    collect(former)
+    assert seedance_emulator.bill()["tasks_created"] == 2
+    with pytest.raises(SeedanceSubmitUncertainError):
+        instance.run(submit_policy="safe")
+    assert seedance_emulator.bill()["tasks_created"] == 2
 
 
 def test_a_create_that_died_after_the_id_was_stored_is_found_after_its_retry(

@@ -229,6 +229,19 @@ def test_urls_are_stored_too(seedance_emulator: Emulator, shelf: Shelf) -> None:
     assert downloads(seedance_emulator) == 2
 
 
+def test_urls_that_differ_in_their_query_alone_may_be_of_different_videos(
+    seedance_emulator: Emulator, disk: Shelf
+) -> None:
+    url = a_task().urls[0]
+    transfer_to(f"{disk.url}clip.mp4").store(outputs_at([f"{url}?id=1"]))
+    seedance_emulator.add_fault("padded", on="media", bytes=len(VIDEO) + 1)
+    with pytest.raises(SeedanceTransferRefusedError):
+        transfer_to(f"{disk.url}clip.mp4").store(outputs_at([f"{url}?id=2"]))
+    assert disk.read("clip.mp4") == VIDEO
+    transfer_to(f"{disk.url}clip.mp4").store(outputs_at([f"{url}?id=2"]))  # of the same bytes
+    assert downloads(seedance_emulator) == 3
+
+
 def test_what_was_stored_by_its_url_is_known_by_its_task(seedance_emulator: Emulator, disk: Shelf) -> None:
     record = a_task()
     by_url = transfer_to(f"{disk.url}clip.{{ext}}").store(outputs_at(record.urls))

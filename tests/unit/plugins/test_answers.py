@@ -201,13 +201,29 @@ def test_an_event_waits_for_the_end_and_is_asked_for_again(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, airflow_database: Path
 ) -> None:
     monkeypatch.setattr(defaults, "CALLBACK_SECONDS", 1.0)
-    worker = Receipts(LedgerStore(folder, OWNER), OWNER, Facts("seedance-20", on_completion=("videos", "videos")))
+    worker = Receipts(
+        LedgerStore(folder, OWNER), OWNER, Facts("seedance-20", "seedance_default", on_completion=("videos", "videos"))
+    )
     worker.begin()
     worker.save(INTENT)
     task = create("a fox [[generating:60]]")
     for _ in range(2):
         assert answers.take(CLAIM, task) is Verdict.LATER
     assert stored(folder).seedance_task_id == task
+
+
+@pytest.mark.parametrize("asset", [None, ("videos", "seedance://videos")])
+def test_the_key_of_another_connection_has_no_say(
+    folder: Folder, seedance_emulator: Emulator, asset: tuple[str, str] | None
+) -> None:
+    worker = Receipts(LedgerStore(folder, OWNER), OWNER, Facts("seedance-20", "seedance_default", on_completion=asset))
+    worker.begin()
+    worker.save(INTENT)
+    task = create()
+    wait_for_end(task)
+    before, asked = folder.names(), polls(seedance_emulator)
+    assert answers.take(CLAIM._replace(conn_id="somebody_else"), task) is Verdict.UNKNOWN
+    assert (folder.names(), polls(seedance_emulator)) == (before, asked)
 
 
 def test_without_a_receipt_there_is_nobody_to_tell(folder: Folder, seedance_emulator: Emulator) -> None:

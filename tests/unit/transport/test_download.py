@@ -28,6 +28,7 @@ Serve = Callable[..., Server]
 BODY = b"\0\0\0\x18ftypmp42" + b"moving pictures" * 1000
 MEDIA = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n"
 NOT_PUBLIC = [
+    "fec0::1",
     "0.0.0.0",
     "10.1.2.3",
     "100.64.0.1",
@@ -260,6 +261,9 @@ def test_an_address_of_the_own_network_is_none_in_whatever_form(address: ipaddre
         f"::ffff:{address}",
         str(ipaddress.IPv6Address((0x64FF9B << 96) + number)),
         str(ipaddress.IPv6Address((0x2002 << 112) + (number << 80))),
+        f"::{address}",
+        f"::ffff:0:{address}",
+        f"64:ff9b:1::{address}",
     )
     assert not any(map(is_public, forms))
 
