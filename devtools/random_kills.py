@@ -17,7 +17,8 @@ SeedanceSubmitUncertainError. Everything else must be decided:
 - no video is created twice;
 - a task ends in a success, or in SeedanceSubmitUncertainError;
 - a video that was delivered was created once; one of unknown outcome once or not at all;
-- the ledger has every created video but those of unknown outcome, and its credits are those of the bill.
+- the ledger has every created video but those of unknown outcome, and its credits are those of the bill. A kill right
+  after Airflow took a success leaves the delivery unstored: then the estimate counts.
 
 Needs PostgreSQL (apt-get install postgresql; no cluster of it is used) and its drivers (psycopg2-binary, asyncpg). Ends
 with 1 if anything of this is not so. The seed draws the moments and the kinds of the kills; what they hit depends on
@@ -267,6 +268,7 @@ class Report:
     bill_unknown_credits: Decimal = Decimal(0)
     ledger_videos: int = 0
     ledger_credits: Decimal = Decimal(0)
+    undelivered: int = 0
     reserved: Decimal = Decimal(0)
     problems: list[str] = field(default_factory=list)
 
@@ -287,6 +289,7 @@ class Report:
             ("Bill", f"{self.created} videos, {self.bill_credits} credits"),
             ("Bill without those of unknown outcome", f"{known} videos, {known_credits} credits"),
             ("Ledger, videos with an id", f"{self.ledger_videos} videos, {self.ledger_credits} credits"),
+            ("of these, deliveries that a kill kept from being stored", str(self.undelivered)),
             ("Ledger, the budget", f"{self.reserved} credits charged or reserved"),
         ]
 
@@ -401,15 +404,16 @@ class Trial:
         report.bill_credits = sum(ids.values(), Decimal(0))
         report.bill_unknown_credits = sum((ids[each] for each in unknown_ids), Decimal(0))
         report.ledger_videos = len(receipts)
-        report.ledger_credits = sum((each.credits or Decimal(0) for each in receipts.values()), Decimal(0))
+        report.ledger_credits = sum((each.counted_credits for each in receipts.values()), Decimal(0))
+        report.undelivered = sum(each.status != "delivered" for each in receipts.values())
         report.reserved = Budget(Folder(ledger_url), BUDGET).spent()
         if set(receipts) != set(ids) - unknown_ids:
             report.problems.append(f"the ledger and the bill differ in {set(receipts) ^ (set(ids) - unknown_ids)}")
         if report.ledger_credits != report.bill_credits - report.bill_unknown_credits:
             report.problems.append("the credits of the ledger are not those of the bill")
-        if any(each.status != "delivered" for each in receipts.values()):
-            statuses = Counter(each.status for each in receipts.values())
-            report.problems.append(f"not all is delivered: {statuses}")
+        # A kill right after Airflow took a success leaves its delivery, and what was charged, unstored.
+        if report.undelivered > report.kills.total() - report.kills["triggerer"]:
+            report.problems.append(f"{report.undelivered} deliveries were not stored: more than kills can explain")
         if report.reserved < report.bill_credits:
             report.problems.append("the budget holds less than the bill")
         return report
