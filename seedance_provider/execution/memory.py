@@ -17,7 +17,15 @@ from seedance_provider.config import command, ledger_path
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceSubmitUncertainError
 from seedance_provider.execution import spending
 from seedance_provider.execution.receipts import Outcome, Receipt, Stage
-from seedance_provider.execution.stores import Facts, LedgerStore, Owner, Store, TaskStateStore, key_path
+from seedance_provider.execution.stores import (
+    Facts,
+    LedgerStore,
+    Owner,
+    Store,
+    TaskStateStore,
+    key_path,
+    read_pointer,
+)
 from seedance_provider.hooks.ledger_files import Folder, new_submission
 
 if TYPE_CHECKING:
@@ -190,7 +198,7 @@ class Receipts:
     def adopt(self, record: TaskRecord) -> Adoption:
         """Take a task for the outcome of a createTask whose answer was lost: the next try continues with it, free.
 
-        One list, one read and one write. The record must come from the API itself, by the connection's key.
+        Two lists, one read and one write. The record must come from the API itself, by the connection's key.
 
         :param record: The task's record.
         :return: The receipt, or why the task was not taken.
@@ -202,6 +210,8 @@ class Receipts:
         refusal = _why_not(found.receipt, self.facts, record)
         if refusal or found.receipt.seedance_task_id is not None:
             return Adoption(found.receipt, refusal)
+        if self._is_of_another(record.seedance_task_id):
+            return Adoption(found.receipt, f"task {record.seedance_task_id} is that of another task instance")
         created_at = time.time() if record.create_time is None else record.create_time / 1000
         receipt = found.receipt.submitted(record.seedance_task_id, created_at)
         if record.status.is_terminal:
@@ -214,6 +224,13 @@ class Receipts:
         owner = {} if found.owner is None else {"owner": found.owner}
         self._store.answer(self._payload(receipt) | owner)
         return Adoption(receipt)
+
+    def _is_of_another(self, seedance_task_id: str) -> bool:
+        """Whether somebody else has submitted a task, as far as the ledger can tell by its id."""
+        if self.ledger is None:
+            return False
+        pointer = read_pointer(self.ledger.folder.root, seedance_task_id)
+        return pointer is not None and pointer.folder.path != self.ledger.folder.path
 
     def note_outcome(self, found: Found, outcome: Outcome) -> None:
         """Store how a task ended that was found; what its task instance writes meanwhile, of another video, rules.

@@ -212,6 +212,15 @@ def test_an_event_waits_for_the_end_and_is_asked_for_again(
     assert stored(folder).seedance_task_id == task
 
 
+def test_a_task_that_another_task_instance_has_submitted_is_not_taken(folder: Folder) -> None:
+    intend(folder)
+    task = create()
+    other = Owner("dag", "run", "other", 3)
+    LedgerStore(folder.root / other.path, other).point(task, {})
+    assert answers.take(CLAIM, task) is Verdict.DONE
+    assert (stored(folder).stage, stored(folder).seedance_task_id) == (Stage.INTENT, None)
+
+
 @pytest.mark.parametrize("asset", [None, ("videos", "seedance://videos")])
 def test_the_key_of_another_connection_has_no_say(
     folder: Folder, seedance_emulator: Emulator, asset: tuple[str, str] | None
