@@ -6,6 +6,7 @@ anything but our errors. The same models read what they wrote to XCom.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import re
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from seedance_provider import defaults
-from seedance_provider.exceptions import SeedanceServerError
+from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceServerError
 
 _MAX_DIGITS = 40
 # The slashes as they are, or as JSON may escape them.
@@ -291,6 +292,23 @@ def parse_task(payload: Any, *, seedance_task_id: str | None = None) -> TaskReco
     if not task.seedance_task_id and seedance_task_id:
         task = task.model_copy(update={"seedance_task_id": seedance_task_id})
     return task
+
+
+def read_record(record: Any) -> TaskRecord:
+    """Read a record again, as XCom holds it.
+
+    :param record: A mapping, or the JSON text of one.
+    :return: The record.
+    :raises SeedanceConfigurationError: if it is none.
+    """
+    if isinstance(record, str):
+        record = load_json(record)
+    if isinstance(record, Mapping) and record.get("seedance_task_id"):
+        with contextlib.suppress(ValueError):
+            return TaskRecord.model_validate(record)
+    raise SeedanceConfigurationError(
+        f"record is {record!r:.100}, which is no task's record: pass the XCom 'seedance_task' of the task that waited"
+    )
 
 
 _OURS = frozenset(TaskRecord.model_fields) - {"model", "status"}

@@ -125,8 +125,8 @@ def number(amount: Decimal | None) -> int | float | None:
 
 
 def without_query(url: str) -> str:
-    """A URL without what may be a signature."""
-    return re.split("[?#]", url, maxsplit=1)[0]
+    """A URL without what may be a signature, or a password."""
+    return re.sub("(?<=://)[^/]*@", "", re.split("[?#]", url, maxsplit=1)[0])
 
 
 def public_uri(path: str) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from seedance_provider import __version__, defaults
 from seedance_provider.api import catalog
 from seedance_provider.api.flows import collect_with, task_failed
-from seedance_provider.api.records import TaskRecord, http_url_or_none, load_json
+from seedance_provider.api.records import TaskRecord, http_url_or_none, read_record
 from seedance_provider.config import check_output_path, names_in_output_path
 from seedance_provider.exceptions import (
     SeedanceConfigurationError,
@@ -168,7 +168,7 @@ def finished(hook: SeedanceHook, log: AnyLogger, seedance_task_id: Any, record: 
             )
         read = hook.get_task(seedance_task_id.strip())
     else:
-        read = _read_record(record)
+        read = read_record(record)
         age = time.time() - (read.complete_time or 0) / 1000
         if age > defaults.LINK_SECONDS:
             try:
@@ -185,17 +185,6 @@ def finished(hook: SeedanceHook, log: AnyLogger, seedance_task_id: Any, record: 
             charged="yes",
         )
     return read
-
-
-def _read_record(record: Any) -> TaskRecord:
-    if isinstance(record, str):
-        record = load_json(record)
-    if isinstance(record, Mapping) and record.get("seedance_task_id"):
-        with contextlib.suppress(ValueError):
-            return TaskRecord.model_validate(record)
-    raise SeedanceConfigurationError(
-        f"record is {record!r:.100}, which is no task's record: pass the XCom 'seedance_task' of the task that waited"
-    )
 
 
 def path_of(output_path: str, output: Output, extension: str) -> str:

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseHook
 
 from seedance_provider import defaults
 from seedance_provider.api import calls, flows, pricing, validation
+from seedance_provider.api.records import TaskRecord, read_record
 from seedance_provider.config import (
     default_poll_interval,
     default_wait_timeout,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     from seedance_provider.api.messages import Flow
-    from seedance_provider.api.records import TaskRecord
     from seedance_provider.config import SubmitPolicy
 
 T = TypeVar("T")
@@ -242,28 +242,35 @@ class SeedanceHook(BaseHook):
         )
         return url
 
-    def download(self, record_or_url: TaskRecord | str, path: str | os.PathLike[str] | ObjectStoragePath) -> str:
+    def download(
+        self,
+        record_or_url: TaskRecord | Mapping[str, Any] | str,
+        path: str | os.PathLike[str] | ObjectStoragePath,
+    ) -> str:
         """Download an output, free. It is there as a whole, or not at all; a file of that name is replaced.
 
         The API key does not go with the request. The vendor refuses the default User-Agents of HTTP libraries, which is
         why a plain ``requests.get`` fails.
 
-        :param record_or_url: A finished task's record, of which the first output is taken, or an output's URL.
+        :param record_or_url: A finished task's record, also as the XCom ``seedance_task`` holds it, of which the first
+            output is taken; or an output's URL.
         :param path: A local path, an ``ObjectStoragePath``, or the URL of an object such as ``s3://bucket/clip.mp4``.
         :return: The path, as a string.
         :raises SeedanceTransferError: if it cannot be downloaded or stored, or is no image, video or audio.
+        :raises SeedanceConfigurationError: for a mapping that is no record.
         """
         expected = None
         if isinstance(record_or_url, str):
             url = record_or_url
-        elif record_or_url.outputs:
-            url, expected = record_or_url.urls[0], kind_of(record_or_url.outputs[0].media_type)
         else:
-            raise SeedanceTransferError(
-                f"The record has no output: its status is {record_or_url.raw_status!r}",
-                seedance_task_id=record_or_url.seedance_task_id,
-                charged="unknown",
-            )
+            record = record_or_url if isinstance(record_or_url, TaskRecord) else read_record(record_or_url)
+            if not record.outputs:
+                raise SeedanceTransferError(
+                    f"The record has no output: its status is {record.raw_status!r}",
+                    seedance_task_id=record.seedance_task_id,
+                    charged="unknown",
+                )
+            url, expected = record.urls[0], kind_of(record.outputs[0].media_type)
         place = Place(str(path))
 
         def attempt() -> Received:

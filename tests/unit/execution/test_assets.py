@@ -177,3 +177,15 @@ def test_the_uri_of_any_key_is_a_uri_and_has_no_connection(conn_id: str, key: st
     assert uri.startswith("s3://bucket/")
     assert uri.isascii()
     assert not set(uri) & set(" #?\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a.example/clip.mp4?X-Amz-Signature=abc#t=1", "https://a.example/clip.mp4"),
+        ("https://user:pass@a.example/clip.mp4", "https://a.example/clip.mp4"),
+        ("https://a.example/@somebody/clip.mp4", "https://a.example/@somebody/clip.mp4"),
+    ],
+)
+def test_urls_in_events_hold_no_signature_and_no_password(url: str, shown: str) -> None:
+    assert assets.without_query(url) == shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 import seedance_provider.testing
 from seedance_provider import defaults
 from seedance_provider.api.records import TaskRecord
-from seedance_provider.exceptions import SeedanceTransferError
+from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceTransferError
 from seedance_provider.hooks.media import EXTENSIONS, kind_of, recognise
 from seedance_provider.hooks.seedance import SeedanceHook
 from tests.unit.hooks.test_media import MEDIA
@@ -90,6 +91,16 @@ def test_a_picture_is_no_video(seedance_emulator: Emulator, record: TaskRecord, 
     with pytest.raises(SeedanceTransferError, match="image/png"):
         SeedanceHook().download(record, tmp_path / "clip.mp4")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_is_taken_as_xcom_holds_it(record: TaskRecord, tmp_path: Path) -> None:
+    SeedanceHook().download(json.loads(record.model_dump_json()), tmp_path / "clip.mp4")
+    assert (tmp_path / "clip.mp4").read_bytes() == VIDEO
+
+
+def test_a_mapping_that_is_no_record_is_refused(seedance_emulator: Emulator, tmp_path: Path) -> None:
+    with pytest.raises(SeedanceConfigurationError, match="seedance_task"):
+        SeedanceHook().download({"url": "https://a.example/clip.mp4"}, tmp_path / "clip.mp4")
 
 
 def test_a_record_without_output_is_told(record: TaskRecord, tmp_path: Path) -> None:
