@@ -79,6 +79,11 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The Airflow that several files share runs until the session ends: what does not need it goes first, undisturbed.
+    items.sort(key=lambda item: "real_airflow" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def airflow_home() -> Path:
     """The AIRFLOW_HOME of this test run."""
