@@ -1,4 +1,4 @@
-"""docs/emulator.md, held to the code: its tables, and what it tells a user to write."""
+"""docs/emulator.md and docs/testing-your-dags.md, held to the code: its tables, and what it tells a user to write."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from seedance_provider.testing.emulator import script
 from seedance_provider.testing.emulator.faults import FAULTS
 from seedance_provider.testing.emulator.settings import Settings
 
-PAGE = (Path(__file__).parents[3] / "docs" / "emulator.md").read_text()
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = (DOCS / "emulator.md").read_text()
 
 
-def code_block(first_line: str) -> str:
-    found = re.search(rf"```python\n{re.escape(first_line)}\n(.*?)```", PAGE, re.DOTALL)
+def code_block(page: str, first_line: str) -> str:
+    text = (DOCS / page).read_text()
+    found = re.search(rf"```python\n{re.escape(first_line)}\n(.*?)```", text, re.DOTALL)
     assert found is not None
     return found[1]
 
@@ -86,7 +88,7 @@ def test_my_dag(seedance_emulator):
 def test_a_users_dag_runs_with_the_conftest_of_the_page(tmp_path: Path) -> None:
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "my_dags.py").write_text(USERS_DAG)
-    (tmp_path / "conftest.py").write_text(code_block("# conftest.py"))
+    (tmp_path / "conftest.py").write_text(code_block("testing-your-dags.md", "# conftest.py"))
     (tmp_path / "test_clips.py").write_text(USERS_TEST)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
