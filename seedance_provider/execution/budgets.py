@@ -9,16 +9,18 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from seedance_provider import defaults
+from seedance_provider.config import ledger_path
 from seedance_provider.exceptions import SeedanceBudgetExceededError, SeedanceError
 from seedance_provider.hooks.ledger_files import Folder, now_ms, part
 
 if TYPE_CHECKING:
+    from seedance_provider.api.messages import AnyLogger
     from seedance_provider.api.pricing import CreditEstimate
 
 _RESERVATION = re.compile(r"(\d{13,})-([0-9a-f]{8,})-(\d+(?:\.\d+)?)")
@@ -148,6 +150,22 @@ class Budget:
     def _give_back(self, reservation: Reservation | None) -> None:
         if reservation is not None:
             self._write(reservation.id, Decimal(0), after=reservation.written_ms)
+
+
+def settle_reservations(reserved: Mapping[str, str], credits: Decimal, log: AnyLogger) -> None:  # noqa: A002
+    """Correct what a task reserved by what was charged; a budget that cannot be written keeps the reservation.
+
+    :param reserved: The task's reservation in each budget.
+    :param credits: What was charged; 0 gives them back.
+    :param log: The task's log.
+    """
+    root = ledger_path()
+    for name, reservation in reserved.items():
+        try:
+            if root is not None:
+                Budget(Folder(root), name).settle(reservation, credits)
+        except SeedanceError:
+            log.exception("Budget %r keeps what was reserved", name)
 
 
 def _last(found: list[Reservation], reservation_id: str) -> int:

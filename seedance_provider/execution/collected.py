@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from seedance_provider.config import ledger_path
 from seedance_provider.execution import spending
+from seedance_provider.execution.budgets import settle_reservations
 from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Outcome
 from seedance_provider.execution.stores import LedgerStore, Owner, read_pointer
@@ -51,7 +52,7 @@ def _note_end(record: FailedRecord, outcome: Outcome, log: AnyLogger, reason: st
         return
     charged = Decimal(0) if outcome is Outcome.FAIL else record.credits_used  # the vendor refunds what fails
     if charged is not None:
-        spending.settle_reservations(pointer.reserved, charged, log)
+        settle_reservations(pointer.reserved, charged, log)
     receipts = Receipts(LedgerStore(pointer.folder, Owner()))
     found = receipts.find()
     # By now the folder may be about another video, of a clear; and a retry of the sensor has nothing new to tell.

@@ -15,7 +15,7 @@ from seedance_provider.api import catalog
 from seedance_provider.api.flows import CHECK_MANUALLY, check_manually
 from seedance_provider.config import command, ledger_path
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceSubmitUncertainError
-from seedance_provider.execution import spending
+from seedance_provider.execution.budgets import settle_reservations
 from seedance_provider.execution.receipts import Outcome, Receipt, Stage
 from seedance_provider.execution.stores import (
     Facts,
@@ -181,16 +181,11 @@ class Receipts:
             self._store.begin()
         return new_submission() if self.ledger is None else self.ledger.reservation_id
 
-    def save(self, receipt: Receipt, *, owner: Mapping[str, Any] | None = None) -> None:
-        """Store a receipt; what the store raises comes through.
-
-        :param receipt: The receipt.
-        :param owner: The task instance whose it is. Default: the one that runs.
-        """
+    def save(self, receipt: Receipt) -> None:
+        """Store a receipt; what the store raises comes through."""
         self._note_unknown(receipt)
         if self._store is not None:
-            whose = {} if owner is None else {"owner": owner}
-            self._store.write(self._payload(receipt) | whose, is_open=receipt.stage is not Stage.DELIVERED)
+            self._store.write(self._payload(receipt), is_open=receipt.stage is not Stage.DELIVERED)
 
     def _note_unknown(self, receipt: Receipt) -> None:
         self._unknown_since = self.facts.intended_at if receipt.stage is Stage.INTENT else None
@@ -219,10 +214,8 @@ class Receipts:
             self.facts.credits = record.credits_used
         if record.failure is not None:  # a clear submits again without a look at it; the vendor refunds it
             self.facts.credits, self.facts.reason = Decimal(0), record.failure.message
-            spending.settle_reservations(self.facts.reserved, Decimal(0), log)
-        assert self._store is not None  # noqa: S101 - something was found in it
-        owner = {} if found.owner is None else {"owner": found.owner}
-        self._store.answer(self._payload(receipt) | owner)
+            settle_reservations(self.facts.reserved, Decimal(0), log)
+        self._answer(found, receipt)
         return Adoption(receipt)
 
     def _is_of_another(self, seedance_task_id: str) -> bool:
@@ -239,9 +232,13 @@ class Receipts:
         :param outcome: How it ended.
         :raises SeedanceError: if the store cannot be written.
         """
+        self._answer(found, replace(found.receipt, outcome=outcome))
+
+    def _answer(self, found: Found, receipt: Receipt) -> None:
+        """Store what became of a receipt that was found; it stays its task instance's."""
         assert self._store is not None  # noqa: S101 - something was found in it
         owner = {} if found.owner is None else {"owner": found.owner}
-        self._store.answer(self._payload(replace(found.receipt, outcome=outcome)) | owner)
+        self._store.answer(self._payload(receipt) | owner)
 
     def withdraw(self, receipt: Receipt) -> None:
         """Give up a submission to a key before its request; what the store raises comes through."""

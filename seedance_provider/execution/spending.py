@@ -8,12 +8,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from seedance_provider.config import ledger_path
-from seedance_provider.exceptions import SeedanceBudgetExceededError, SeedanceConfigurationError, SeedanceError
-from seedance_provider.execution.budgets import Budget, amount
+from seedance_provider.exceptions import SeedanceBudgetExceededError, SeedanceConfigurationError
+from seedance_provider.execution.budgets import Budget, amount, settle_reservations
 from seedance_provider.hooks.ledger_files import Folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from seedance_provider.api.messages import AnyLogger
     from seedance_provider.api.pricing import CreditEstimate
@@ -116,22 +116,6 @@ def settle(job: Job, credits: Decimal) -> None:  # noqa: A002 - the vendor's wor
     :param credits: What was charged; 0 gives the reservation back.
     """
     settle_reservations(job.receipts.facts.reserved, credits, job.log)
-
-
-def settle_reservations(reserved: Mapping[str, str], credits: Decimal, log: AnyLogger) -> None:  # noqa: A002
-    """Do the same for the reservations of any task.
-
-    :param reserved: Its reservation in each budget.
-    :param credits: What was charged; 0 gives them back.
-    :param log: The task's log.
-    """
-    root = ledger_path()
-    for name, reservation in reserved.items():
-        try:
-            if root is not None:
-                Budget(Folder(root), name).settle(reservation, credits)
-        except SeedanceError:
-            log.exception("Budget %r keeps what was reserved", name)
 
 
 def has_budget(job: Job) -> bool:
