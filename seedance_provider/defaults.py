@@ -181,6 +181,21 @@ FORMER_TASKS = 10
 """Tasks of former submissions that a receipt names, the newest ones, so that a late callback of theirs is not taken for
 that of the present one."""
 
+# Pages.
+
+PAGES_PATH = "/seedance/ui"
+"""Where the API server has the pages, below its own path; not above ``CALLBACK_PATH``, which many proxies let in."""
+VIDEOS_ROUTE = "seedance-videos"
+"""The address of the pages within Airflow's own frame: ``/plugin/`` and this."""
+OPERATORS_WITH_VIDEO = (
+    "SeedanceCreateTaskOperator",
+    "SeedanceGenerateVideoOperator",
+    "SeedanceTaskSensor",
+    "SeedanceToObjectStorageOperator",
+    "_SeedanceDecoratedOperator",
+)
+"""Task types whose task instances have a tab from Airflow 3.4 on; named here because a plugin must not import them."""
+
 # Storing outputs.
 
 MAX_OUTPUT_BYTES = 10 * 1024**3

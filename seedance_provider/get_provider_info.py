@@ -168,6 +168,15 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "1800",
                         "default": str(int(defaults.CALLBACK_GRACE)),
                     },
+                    "video_tab": {
+                        "description": "Show the tab Video on task instances, and Videos on runs and DAGs. Airflow "
+                        "3.4 and later show the former on tasks of this provider by themselves; before, a tab is on "
+                        "every task of every DAG.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "True",
+                        "default": "False",
+                    },
                 },
             }
         },

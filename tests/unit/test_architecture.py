@@ -23,6 +23,7 @@ IMPORTED_LATE = {
     ("api.validation", "difflib"),  # parse cost: needed for a refused name only
     ("api.validation", "urllib.parse"),  # parse cost: few DAG files write a URL out
     ("plugins", "seedance_provider.plugins.callbacks"),  # every process of Airflow imports the room itself
+    ("plugins", "seedance_provider.plugins.pages"),
     ("testing", "seedance_provider.testing.emulator.thread"),  # aiohttp, only where an emulator is started
     ("testing.pytest_plugin", "seedance_provider.testing.emulator.thread"),
 }

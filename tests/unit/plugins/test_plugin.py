@@ -7,11 +7,16 @@ import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from typing import Any
 
 import pytest
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS, AIRFLOW_V_3_4_PLUS
 
 from seedance_provider import defaults
+from seedance_provider.decorators import seedance as decorators
+from seedance_provider.operators import seedance as operators
+from seedance_provider.sensors import seedance as sensors
+from seedance_provider.transfers import seedance_to_object_storage as transfers
 
 SCRIPT = """
 import json, sys
@@ -21,16 +26,23 @@ from seedance_provider.plugins import SeedancePlugin
 print(json.dumps({
     "modules": sorted(set(sys.modules) - before),
     "apps": [app["url_prefix"] for app in SeedancePlugin.fastapi_apps],
+    "views": SeedancePlugin.external_views,
 }))
 """
+has_pages = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="nothing is served before Airflow 3.1")
 
 
-def load(url: str | None) -> dict[str, list[str]]:
+def load(**options: str) -> dict[str, Any]:
     """What a process has once it has imported the plugin."""
-    environment = {**os.environ, "AIRFLOW__SEEDANCE__CALLBACK_BASE_URL": url or ""}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__SEEDANCE__")}
+    environment |= {f"AIRFLOW__SEEDANCE__{option.upper()}": value for option, value in options.items()}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, env=environment)
-    loaded: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    loaded: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return loaded
+
+
+def places(loaded: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(view["destination"], view["name"]) for view in loaded["views"]}
 
 
 def test_airflow_finds_the_plugin() -> None:
@@ -38,22 +50,83 @@ def test_airflow_finds_the_plugin() -> None:
     assert point.load().name == "seedance"
 
 
-def test_without_a_url_nothing_is_served() -> None:
-    assert load(None)["apps"] == []
-
-
-@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="nothing is served before Airflow 3.1")
-def test_with_a_url_the_receiver_is_served() -> None:
-    assert load("https://airflow.example.com")["apps"] == [defaults.CALLBACK_PATH]
-
-
-@pytest.mark.skipif(AIRFLOW_V_3_1_PLUS, reason="from Airflow 3.1 on the receiver is served")
+@pytest.mark.skipif(AIRFLOW_V_3_1_PLUS, reason="from Airflow 3.1 on there is something")
 def test_before_airflow_3_1_nothing_is_served() -> None:
-    assert load("https://airflow.example.com")["apps"] == []
+    loaded = load(callback_base_url="https://airflow.example.com", video_tab="True")
+    assert (loaded["apps"], loaded["views"]) == ([], [])
+
+
+@has_pages
+@pytest.mark.parametrize("value", ["", "  "])
+def test_without_a_url_there_is_no_receiver(value: str) -> None:
+    assert load(callback_base_url=value)["apps"] == [defaults.PAGES_PATH]
+
+
+@has_pages
+def test_with_a_url_there_is_one_that_the_pages_do_not_swallow() -> None:
+    apps = load(callback_base_url="https://airflow.example.com")["apps"]
+    assert sorted(apps) == sorted([defaults.PAGES_PATH, defaults.CALLBACK_PATH])
+    assert not any(one != other and f"{one}/".startswith(f"{other}/") for one in apps for other in apps)
+
+
+@has_pages
+def test_the_menu_has_the_videos_and_with_a_ledger_the_spending() -> None:
+    assert {place for place in places(load()) if place[0] == "nav"} == {("nav", "Videos")}
+    with_ledger = places(load(ledger_path="/ledger"))
+    assert {place for place in with_ledger if place[0] == "nav"} == {("nav", "Videos"), ("nav", "Spending on videos")}
+
+
+@has_pages
+def test_a_tab_is_on_our_tasks_only_or_asked_for() -> None:
+    tabs = [view for view in load()["views"] if view["destination"] != "nav"]
+    if AIRFLOW_V_3_4_PLUS:
+        assert [view["applies_to"] for view in tabs] == [{"operator": list(defaults.OPERATORS_WITH_VIDEO)}]
+    else:
+        assert tabs == []
+
+
+@has_pages
+@pytest.mark.parametrize("value", ["True", "1", " yes "])
+def test_tabs_that_are_asked_for_are_there(value: str) -> None:
+    assert {("task_instance", "Video"), ("dag_run", "Videos"), ("dag", "Videos")} <= places(load(video_tab=value))
+
+
+@has_pages
+@pytest.mark.parametrize("value", ["False", "no", "what"])
+def test_a_value_that_is_no_yes_costs_nobody_anything(value: str) -> None:
+    assert places(load(video_tab=value)) == places(load())
+
+
+@has_pages
+def test_views_work_under_a_sub_path_and_have_routes_of_their_own() -> None:
+    views = load(ledger_path="/ledger", video_tab="True")["views"]
+    assert not any(view["href"].startswith("/") or "://" in view["href"] for view in views)
+    assert len({view["url_route"] for view in views}) == len(views)
+
+
+@pytest.mark.skipif(not AIRFLOW_V_3_4_PLUS, reason="Airflow 3.4 and later check it")
+def test_airflow_understands_whom_the_tab_applies_to() -> None:
+    from airflow.plugins_manager import _validate_applies_to
+
+    (view,) = (view for view in load()["views"] if "applies_to" in view)
+    wanted = dict(view["applies_to"])
+    assert _validate_applies_to("seedance", view, "external view")
+    assert view["applies_to"] == wanted
+
+
+def test_whoever_makes_or_stores_a_video_has_the_tab() -> None:
+    classes = [
+        operators.SeedanceCreateTaskOperator,
+        operators.SeedanceGenerateVideoOperator,
+        sensors.SeedanceTaskSensor,
+        transfers.SeedanceToObjectStorageOperator,
+        decorators._SeedanceDecoratedOperator,
+    ]
+    assert {each.__name__ for each in classes} == set(defaults.OPERATORS_WITH_VIDEO)
 
 
 def test_every_process_imports_it_for_next_to_nothing() -> None:
-    loaded = load("https://airflow.example.com")["modules"]
+    loaded = load(callback_base_url="https://airflow.example.com", video_tab="True")["modules"]
     foreign = {name for name in loaded if name.partition(".")[0] not in sys.stdlib_module_names}
     ours = {name for name in foreign if name.startswith("seedance_provider")}
     assert ours <= {"seedance_provider", "seedance_provider.defaults", "seedance_provider.plugins"}
