@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 SOURCES = $(wildcard seedance_provider dags_examples tests devtools benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-slow test-matrix bench lint types format build clean runtime dev python
+.PHONY: help demo demo-ui test test-slow test-matrix bench lint types docs format build clean runtime dev python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ types: dev ## check types
 	@$(BIN)/mypy
 	@$(BIN)/mypy devtools
 
+docs: dev ## build the documentation site into site/; a broken link or anchor fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 format: dev ## format, and fix what can be fixed
 	@$(BIN)/ruff check --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
@@ -55,7 +58,7 @@ build: dev ## build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --no-isolation
 
 clean: ## remove the virtual environment and everything generated
-	@rm -rf .venv .venv-* .cache .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist htmlcov
+	@rm -rf .venv .venv-* .cache .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist htmlcov site
 	@find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
 runtime: python
