@@ -7,11 +7,14 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
+# Most tests wait rather than work. A file stays together, and what takes longest begins first.
+PYTEST_WORKERS ?= 3
+PYTEST_PARALLEL = -n $(PYTEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 BENCH_ARGS ?=
 SOURCES = $(wildcard seedance_provider dags_examples tests devtools benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-slow test-matrix bench lint types docs format build clean runtime dev python
+.PHONY: help demo demo-ui test test-matrix bench lint types docs format build clean runtime dev python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,12 +27,9 @@ demo-ui: runtime ## the same, and keep Airflow's web UI running until Ctrl-C
 
 test: dev ## run every test, with coverage (PYTEST_ARGS="-k name": only some, and no minimum of coverage)
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(BIN)/coverage run -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report $(if $(PYTEST_ARGS),--fail-under=0)
-
-test-slow: dev ## run the tests that take minutes with real processes: forms that are answered, callbacks behind a proxy
-	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-matrix: dev ## run what needs no Airflow processes on Airflow 2.11 to 3.4 (AIRFLOW=3.1: on one; TESTS=file: only some)
 	@$(BIN)/python devtools/test_matrix.py $(AIRFLOW) $(if $(TESTS),--tests $(TESTS))

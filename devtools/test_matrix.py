@@ -1,8 +1,9 @@
 """Run the tests that need no Airflow processes on every supported line of Airflow: ``make test-matrix``.
 
-One virtual environment per line, below .cache/matrix; ``make test-matrix AIRFLOW=3.1`` runs one line only, and
-``TESTS=tests/unit/test_config.py`` one file on every line. Old releases have no upper limits on what they depend on, so
-some run no task beside today's newest packages: those are installed as of a day when they did.
+One virtual environment and one log per line, below .cache/matrix; ``make test-matrix AIRFLOW=3.1`` runs one line only,
+and ``TESTS=tests/unit/test_config.py`` one file on every line. Several lines run at once where there is room. Old
+releases have no upper limits on what they depend on, so some run no task beside today's newest packages: those are
+installed as of a day when they did.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 UV = Path(sys.executable).parent / "uv"
 EXAMPLES = ("tests/integration/test_example_dags.py", "tests/integration/test_example_pipelines.py")
 TESTS = ("tests/unit", "tests/contract", *EXAMPLES)
-TOOLS = ("pytest>=8", "hypothesis>=6.100", "coverage>=7.10", "uv")
+TOOLS = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "coverage>=7.10", "uv")
+WORKERS = ("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")
+LINE_BYTES = 4 * 1024**3
+"""Memory for one line of Airflow."""
 SERVICES = ("apache-airflow-providers-openlineage", "apache-airflow-providers-sqlite", "moto[server]>=5", "s3fs")
 
 
@@ -48,15 +53,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("lines", nargs="*", metavar="LINE", help="some of " + ", ".join(line.name for line in LINES))
     parser.add_argument("--tests", nargs="+", default=TESTS, help="test files or folders; default: all that need none")
+    parser.add_argument("--at-once", type=int, default=room(), help="lines at the same time; default: %(default)s")
     options = parser.parse_args()
     names = options.lines
     if unknown := set(names) - {line.name for line in LINES}:
         parser.error(f"no such line: {', '.join(sorted(unknown))}")
-    results = [(line, *run(line, options.tests)) for line in LINES if not names or line.name in names]
+    chosen = [line for line in LINES if not names or line.name in names]
+    at_once = min(options.at_once, len(chosen))
+    with ThreadPoolExecutor(at_once) as pool:
+        results = list(pool.map(lambda line: run(line, options.tests, alone=at_once == 1), chosen))
     print()
-    for line, installed, code, seconds in results:
+    for line, (installed, code, seconds) in zip(chosen, results, strict=True):
         print(f"Airflow {line.name:5} {installed:8} {'passed' if code == 0 else 'FAILED'} in {seconds:.0f} s")
-    return 1 if any(code for _, _, code, _ in results) else 0
+    return 1 if any(code for _, code, _ in results) else 0
+
+
+def room() -> int:
+    """How many lines this machine can run at once; most tests wait rather than work."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(os.cpu_count() or 1, memory // LINE_BYTES))
 
 
 def install(line: Line) -> str:
@@ -75,16 +90,23 @@ def install(line: Line) -> str:
     return python
 
 
-def run(line: Line, tests: Sequence[str]) -> tuple[str, int, float]:
+def run(line: Line, tests: Sequence[str], *, alone: bool) -> tuple[str, int, float]:
     """Install and test one line; return the exact version, pytest's exit code and the seconds taken."""
     began = time.monotonic()
-    print(f"\n== Airflow {line.name}", flush=True)
     python = install(line)
     asked = [python, "-c", "from importlib.metadata import version; print(version('apache-airflow'))"]
     installed = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
-    code = subprocess.run(
-        [python, "-m", "pytest", "-q", "--disable-warnings", *tests], cwd=ROOT, check=False
-    ).returncode
+    command = [python, "-m", "pytest", "-q", "--disable-warnings", *WORKERS, *tests]
+    if alone:
+        print(f"Airflow {installed}", flush=True)
+        return installed, subprocess.run(command, cwd=ROOT, check=False).returncode, time.monotonic() - began
+    log = ROOT / ".cache" / "matrix" / f"{line.name}.log"
+    print(f"Airflow {installed}: see {log.relative_to(ROOT)}", flush=True)
+    with log.open("w") as output:
+        code = subprocess.run(command, cwd=ROOT, check=False, stdout=output, stderr=subprocess.STDOUT).returncode
+    lines = log.read_text(errors="replace").splitlines()
+    failed = [each for each in lines[:-1] if each.startswith(("FAILED", "ERROR"))]
+    print(f"Airflow {installed}:", *failed, *lines[-1:], sep="\n  ", flush=True)
     return installed, code, time.monotonic() - began
 
 

@@ -79,9 +79,23 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The Airflow that several files share runs until the session ends: what does not need it goes first, undisturbed.
-    items.sort(key=lambda item: "real_airflow" in getattr(item, "fixturenames", ()))
+SHARED = ("real_airflow",)
+"""Fixtures that several files share for as long as the session lasts, because they start an Airflow."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not hasattr(config, "workerinput"):
+        # A shared Airflow runs until the session ends: what does not need it goes first, undisturbed.
+        items.sort(key=lambda item: _shared(item) is not None)
+        return
+    # A worker of pytest-xdist takes file after file. What takes minutes goes first, so that all end about together.
+    items.sort(key=lambda item: (_shared(item) is None, "integration" not in item.path.parts))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_shared(item) or item.nodeid.partition("::")[0]))
+
+
+def _shared(item: pytest.Item) -> str | None:
+    return next((name for name in SHARED if name in getattr(item, "fixturenames", ())), None)
 
 
 @pytest.fixture(scope="session")
