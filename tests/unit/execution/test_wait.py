@@ -204,7 +204,9 @@ def test_the_receipt_tells_what_was_waited_for(receipt: Receipt, known: str | No
 
 
 @pytest.mark.parametrize(
-    ("pull", "known"), [(lambda: "task_2", "task_2"), (lambda: None, None), (lambda: ["task_2"], None)], ids=str
+    ("pull", "known"),
+    [(lambda: "task_2", "task_2"), (lambda: None, None), (lambda: ["task_2"], None)],
+    ids=["an id", "nothing", "a list"],
 )
 def test_without_a_receipt_xcom_tells(pull: Callable[[], Any], known: str | None) -> None:
     ti = SimpleNamespace(xcom_pull=lambda *, key, **_: pull() if key == "seedance_task_id" else None)
