@@ -104,7 +104,7 @@ class Receipt:
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types) or value == "":
                 raise ValueError(f"{name} is {value!r:.50}")
         members["stage"] = Stage(members["stage"])
-        if members["outcome"] is not None:
+        if members.get("outcome") is not None:
             members["outcome"] = Outcome(members["outcome"])
         members["called_back"] = bool(members.get("called_back"))
         members["former"] = tuple(str(task) for task in members.get("former") or ())

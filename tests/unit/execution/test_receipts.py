@@ -138,6 +138,16 @@ def test_a_receipt_of_a_later_version_is_read_without_what_is_new() -> None:
     assert Receipt.from_json(RUNNING.to_json() | {"schema": 2, "of_a_later_version": 1}) == RUNNING
 
 
+@pytest.mark.parametrize("member", RUNNING.to_json())
+def test_a_receipt_that_lacks_a_member_is_read_or_refused_as_unreadable(member: str) -> None:
+    payload = ENDED.to_json()
+    del payload[member]
+    try:
+        Receipt.from_json(payload)
+    except ValueError:
+        return  # what counts as unknown; any other error would be one that names nothing to do
+
+
 # The fingerprint.
 
 PLACE = {"conn_id": "seedance_default", "base_url": "https://seedance2-pro.com/api/v1"}
