@@ -24,8 +24,7 @@ from seedance_provider import defaults
 from seedance_provider.api import pricing, validation
 from seedance_provider.api.flows import collect_with
 from seedance_provider.config import ledger_path
-from seedance_provider.execution.ledger import LedgerReceipt, SeedanceLedger
-from seedance_provider.execution.memory import adopt_command
+from seedance_provider.execution.ledger import LedgerReceipt, SeedanceLedger, collect
 from seedance_provider.hooks.prices import read_price_list
 from seedance_provider.hooks.seedance import SeedanceHook
 
@@ -255,7 +254,7 @@ def orphans(_: Namespace) -> Answer:
     for receipt in SeedanceLedger().orphans():
         row = {member.name: getattr(receipt, member.name) for member in fields(receipt) if member.name[0] != "_"}
         row["estimate"] = receipt.estimate and receipt.estimate._asdict()
-        rows.append(row | {"record": _present_state(receipt), "collect": _collect(receipt)})
+        rows.append(row | {"record": _present_state(receipt), "collect": collect(receipt)})
     return Answer(
         rows,
         [
@@ -275,16 +274,6 @@ def _present_state(receipt: LedgerReceipt) -> str:
     except AirflowException as error:
         return type(error).__name__
     return record.raw_status or record.status.value
-
-
-def _collect(receipt: LedgerReceipt) -> str:
-    if receipt.seedance_task_id is None:
-        adopt = adopt_command(receipt.owner, receipt.key, receipt.conn_id)
-        return f"look in the account's task list on the vendor's site; if it is there: {adopt}"
-    call = collect_with(receipt.seedance_task_id)
-    if receipt.conn_id in ("", defaults.DEFAULT_CONN_ID):
-        return call
-    return f"{call.removesuffix(')')}, seedance_conn_id={receipt.conn_id!r})"
 
 
 @_printing

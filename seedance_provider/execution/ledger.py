@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from seedance_provider import defaults
+from seedance_provider.api.flows import collect_with
 from seedance_provider.config import ledger_path
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError
 from seedance_provider.execution.budgets import Budget, read_reservation
-from seedance_provider.execution.memory import Receipts
+from seedance_provider.execution.memory import Receipts, adopt_command
 from seedance_provider.execution.receipts import Outcome, Receipt, Stage
 from seedance_provider.execution.stores import Facts, LedgerStore, Owner, key_path
 from seedance_provider.hooks.ledger_files import (
@@ -62,6 +63,7 @@ class LedgerReceipt:
     :param estimate: What it was going to cost; None if that was not known.
     :param credits: What was charged, if known.
     :param budgets: The budgets that it counts in.
+    :param limits: What each of them allowed when it was wanted, as far as that is known.
     :param paths: Where its outputs were stored.
     :param wanted_at: When it was first wanted.
     :param submitted_at: When the vendor accepted it.
@@ -82,6 +84,7 @@ class LedgerReceipt:
     estimate: CreditEstimate | None
     credits: Decimal | None
     budgets: tuple[str, ...]
+    limits: Mapping[str, Decimal]
     paths: tuple[str, ...]
     wanted_at: datetime
     submitted_at: datetime | None
@@ -177,20 +180,7 @@ class SeedanceLedger:
         :return: A row for each group, by name.
         :raises SeedanceError: if the ledger cannot be read.
         """
-        groups: dict[str, list[LedgerReceipt]] = defaultdict(list)
-        for receipt in self._videos(self.receipts(since=None if days is None else timedelta(days=days))):
-            if receipt.status in ("submitted", "success", "delivered", "intent"):
-                day = (receipt.submitted_at or receipt.wanted_at).strftime("%Y-%m-%d")
-                groups[{"dag": receipt.dag_id, "model": receipt.model, "day": day}[by]].append(receipt)
-        return [
-            Spend(
-                group,
-                len(receipts),
-                sum((receipt.counted_credits for receipt in receipts), Decimal(0)),
-                sum((receipt.counted_credits for receipt in receipts if receipt.credits is None), Decimal(0)),
-            )
-            for group, receipts in sorted(groups.items())
-        ]
+        return spend(self.receipts(since=None if days is None else timedelta(days=days)), by)
 
     def spent(self, budget: str) -> Decimal:
         """Tell what a budget's videos cost together: what is charged, and what is reserved for those that run.
@@ -208,13 +198,7 @@ class SeedanceLedger:
 
         :raises SeedanceError: if the ledger cannot be read.
         """
-        recent = datetime.now(UTC) - timedelta(seconds=defaults.INTENT_SECONDS)
-        return [
-            receipt
-            for receipt in self._videos(self.receipts())
-            if receipt.status in ("submitted", "success")
-            or (receipt.status == "intent" and receipt.updated_at < recent)
-        ]
+        return orphans(self.receipts())
 
     def adopt(
         self,
@@ -305,25 +289,6 @@ class SeedanceLedger:
         self._root.delete(deleted)
         return len(deleted)
 
-    @staticmethod
-    def _videos(receipts: Iterable[LedgerReceipt]) -> list[LedgerReceipt]:
-        """Each video once, whoever shares it, as far as it has come."""
-        stages = ("refused", "intent", "submitted", "success", "delivered", "fail")
-        videos: dict[str, LedgerReceipt] = {}
-        for receipt in receipts:
-            known = videos.get(receipt._submission)
-            if known is None:
-                videos[receipt._submission] = receipt
-                continue
-            ahead = max(known, receipt, key=lambda each: (stages.index(each.status), each.updated_at))
-            behind = known if ahead is receipt else receipt
-            videos[receipt._submission] = replace(
-                ahead,
-                credits=ahead.credits if ahead.credits is not None else behind.credits,
-                wanted_at=min(ahead.wanted_at, behind.wanted_at),
-            )
-        return list(videos.values())
-
     def _folders(self, below: str) -> Iterator[tuple[str, list[str]]]:
         folders: dict[str, list[str]] = defaultdict(list)
         for path in (self._root / below).tree():
@@ -357,6 +322,75 @@ class SeedanceLedger:
         yield from told.values()
 
 
+def spend(receipts: Iterable[LedgerReceipt], by: GroupBy) -> list[Spend]:
+    """Tell what videos cost in groups.
+
+    :param receipts: What is told of them, by :meth:`SeedanceLedger.receipts`.
+    :param by: ``dag``, ``model`` or ``day``.
+    :return: A row for each group, by name.
+    """
+    groups: dict[str, list[LedgerReceipt]] = defaultdict(list)
+    for receipt in _videos(receipts):
+        if receipt.status in ("submitted", "success", "delivered", "intent"):
+            day = (receipt.submitted_at or receipt.wanted_at).strftime("%Y-%m-%d")
+            groups[{"dag": receipt.dag_id, "model": receipt.model, "day": day}[by]].append(receipt)
+    return [
+        Spend(
+            group,
+            len(members),
+            sum((receipt.counted_credits for receipt in members), Decimal(0)),
+            sum((receipt.counted_credits for receipt in members if receipt.credits is None), Decimal(0)),
+        )
+        for group, members in sorted(groups.items())
+    ]
+
+
+def orphans(receipts: Iterable[LedgerReceipt]) -> list[LedgerReceipt]:
+    """Tell which videos were charged, or may have been, and were never delivered.
+
+    :param receipts: What is told of them, by :meth:`SeedanceLedger.receipts`.
+    """
+    recent = datetime.now(UTC) - timedelta(seconds=defaults.INTENT_SECONDS)
+    return [
+        receipt
+        for receipt in _videos(receipts)
+        if receipt.status in ("submitted", "success") or (receipt.status == "intent" and receipt.updated_at < recent)
+    ]
+
+
+def collect(receipt: LedgerReceipt) -> str:
+    """Tell how a video that nobody took is collected: a call for a DAG, or what to do first.
+
+    :param receipt: What is told of it.
+    """
+    if receipt.seedance_task_id is None:
+        adopt = adopt_command(receipt.owner, receipt.key, receipt.conn_id)
+        return f"look in the account's task list on the vendor's site; if it is there: {adopt}"
+    call = collect_with(receipt.seedance_task_id)
+    if receipt.conn_id in ("", defaults.DEFAULT_CONN_ID):
+        return call
+    return f"{call.removesuffix(')')}, seedance_conn_id={receipt.conn_id!r})"
+
+
+def _videos(receipts: Iterable[LedgerReceipt]) -> list[LedgerReceipt]:
+    """Each video once, whoever shares it, as far as it has come."""
+    stages = ("refused", "intent", "submitted", "success", "delivered", "fail")
+    videos: dict[str, LedgerReceipt] = {}
+    for receipt in receipts:
+        known = videos.get(receipt._submission)
+        if known is None:
+            videos[receipt._submission] = receipt
+            continue
+        ahead = max(known, receipt, key=lambda each: (stages.index(each.status), each.updated_at))
+        behind = known if ahead is receipt else receipt
+        videos[receipt._submission] = replace(
+            ahead,
+            credits=ahead.credits if ahead.credits is not None else behind.credits,
+            wanted_at=min(ahead.wanted_at, behind.wanted_at),
+        )
+    return list(videos.values())
+
+
 def _told(content: bytes, entry: EntryName, first_ms: int) -> LedgerReceipt | None:
     try:
         payload = json.loads(content)
@@ -380,6 +414,7 @@ def _told(content: bytes, entry: EntryName, first_ms: int) -> LedgerReceipt | No
         estimate=facts.estimate,
         credits=facts.credits,
         budgets=tuple(facts.reserved),
+        limits={name: Decimal(limit) for name, limit in facts.limits.items()},
         paths=tuple(facts.paths),
         wanted_at=_time(first_ms),
         submitted_at=None if receipt.submitted_at is None else _time(receipt.submitted_at * 1000),

@@ -176,7 +176,9 @@ class Receipts:
         :return: A name for what it reserves.
         """
         # What an earlier createTask of unknown outcome may have started is this video too.
-        self.facts = replace(self._start, reserved={}, paths=[], intended_at=self._unknown_since or time.time())
+        self.facts = replace(
+            self._start, reserved={}, limits={}, paths=[], intended_at=self._unknown_since or time.time()
+        )
         if self._store is not None:
             self._store.begin()
         return new_submission() if self.ledger is None else self.ledger.reservation_id

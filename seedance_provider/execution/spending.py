@@ -80,6 +80,7 @@ def reserve(job: Job, reservation_id: str) -> None:
 def _hold(job: Job, ceiling: Ceiling, estimate: CreditEstimate | None, reservation_id: str) -> None:
     if ceiling.budget is not None:
         job.receipts.facts.reserved[ceiling.budget] = ""  # also what is refused counts among its videos
+        job.receipts.facts.limits[ceiling.budget] = amount(ceiling.limit)
     if estimate is None:
         raise SeedanceBudgetExceededError(
             f"The price of model {job.model!r} with these inputs is not known, so {ceiling.where} cannot be kept. No "

@@ -86,6 +86,7 @@ class Facts:
     :param key: The idempotency key; None without one.
     :param estimate: What it was going to cost; None if that was not known.
     :param reserved: Its reservation in each budget.
+    :param limits: What each budget allowed at that time, in credits; only for whoever reads the ledger.
     :param credits: What was charged, once known.
     :param reason: Why it failed or was refused.
     :param paths: Where its outputs were stored.
@@ -98,6 +99,7 @@ class Facts:
     key: str | None = None
     estimate: CreditEstimate | None = None
     reserved: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)
     credits: Decimal | None = None
     reason: str | None = None
     paths: list[str] = field(default_factory=list)
@@ -128,6 +130,8 @@ class Facts:
         reserved, paths, intended_at = (payload.get(name) for name in ("reserved", "paths", "intended_at"))
         if isinstance(reserved, Mapping):
             facts.reserved = {str(name): str(reservation) for name, reservation in reserved.items()}
+        if isinstance(limits := payload.get("limits"), Mapping):
+            facts.limits = {str(name): str(limit) for name, limit in limits.items() if _decimal(limit) is not None}
         if isinstance(paths, list):
             facts.paths = [str(path) for path in paths]
         if isinstance(intended_at, (int, float)):
