@@ -196,6 +196,25 @@ OPERATORS_WITH_VIDEO = (
 )
 """Task types whose task instances have a tab from Airflow 3.4 on; named here because a plugin must not import them."""
 
+ANSWER_SECONDS = 3.0
+"""For how long what one reader of a page was told is told to others: readers of one run do not multiply its queries."""
+SPENDING_SECONDS = 30.0
+"""The same for the ledger, whose receipts take a read each."""
+ANSWERS_KEPT = 200
+"""Such answers in one API server, each up to some hundred kB."""
+ANSWERS_AT_ONCE = 4
+"""Such answers that are made at a time: pages must not take all of the API server's connections to the database."""
+RECORDS_OF_RUN = 10_000
+"""XComs of one key that are read for a run."""
+RUNS_LISTED = 1000
+"""Newest DAG runs that are looked through for videos."""
+SPENDING_DAYS = 90
+"""The longest time over which the page of spending looks back."""
+ORPHANS_LISTED = 500
+"""Videos that nobody took which one answer names, the newest ones."""
+BUDGETS_LISTED = 50
+"""Budgets whose sum is read, those that were used last: each takes a list of its folder."""
+
 # Storing outputs.
 
 MAX_OUTPUT_BYTES = 10 * 1024**3

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import FastAPI, HTTPException, Request, Response
 
+from seedance_provider import defaults
 from seedance_provider.api.catalog import KNOWN
+from seedance_provider.plugins import spending, videos
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +85,7 @@ def files() -> Files:
     """Read the files of the pages, once for each process."""
     contents = {path.name: path.read_bytes() for path in sorted(_FOLDER.iterdir()) if path.suffix in _TYPES}
     contents["models.json"] = _models()
+    contents["operators.json"] = json.dumps(defaults.OPERATORS_WITH_VIDEO).encode()
     digest = hashlib.sha256(b"".join(name.encode() + content for name, content in contents.items()))
     return Files(digest.hexdigest()[:12], contents)
 
@@ -94,6 +97,8 @@ def _models() -> bytes:
 
 
 pages = FastAPI(title="Seedance pages", docs_url=None, redoc_url=None, openapi_url=None)
+pages.include_router(spending.router)
+pages.include_router(videos.router)
 
 
 @pages.middleware("http")

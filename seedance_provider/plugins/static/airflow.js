@@ -223,6 +223,14 @@ export function catalog() {
   return models;
 }
 
+let names = null;
+
+/** The names of the operators that make, await or store videos. */
+export function operators() {
+  names ??= fetch(new URL("operators.json", import.meta.url)).then((answer) => answer.json());
+  return names;
+}
+
 /**
  * Call a function now and every few seconds, but not while nobody sees the page; until it returns false.
  *

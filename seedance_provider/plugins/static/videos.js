@@ -1,0 +1,180 @@
+// The videos of a run or a DAG: task instances by Airflow's REST API, what they left behind by one request for each run.
+
+import { Refused, ask, get, operators } from "./airflow.js";
+
+const PAGE = 100; // the most that Airflow's REST API gives by default
+const READ_AT_ONCE = 2000; // task instances of a run that are read without being asked to
+const READ_OF_DAG = 200;
+const RUNS_AT_ONCE = 4;
+const OVER = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]);
+const WAITS = new Set([null, "none", "scheduled", "queued", "upstream_failed", "skipped", "removed"]);
+
+const isText = (value) => typeof value === "string" && value !== "";
+const isOver = (state) => OVER.has(state);
+const nameOf = (row) => (row.map_index >= 0 ? `${row.task_id}[${row.map_index}]` : row.task_id);
+
+/** Videos that are read page by page, and again while they are being made. */
+export class Videos {
+  constructor({ dag_id, run_id }) {
+    this.where = { dag_id, run_id };
+    this.rows = new Map(); // task instances, by their id
+    this.pages = new Map(); // offset -> ids of its rows
+    this.records = new Map(); // run -> task and map index -> what it left behind
+    this.total = 0;
+    this.offset = 0;
+  }
+
+  get loaded() {
+    return Math.min(this.offset, this.total);
+  }
+
+  get hasMore() {
+    return this.offset < this.total;
+  }
+
+  /** Read on, some thousand at most; `shown` is called with each part. */
+  async load(shown) {
+    const end = this.offset + (this.where.run_id ? READ_AT_ONCE : READ_OF_DAG);
+    do {
+      await this.readPage(this.offset);
+      this.offset += PAGE;
+      await this.readRecords(false);
+      shown();
+    } while (this.hasMore && this.offset < end);
+  }
+
+  /** Read again what was not over. Returns whether anything was read. */
+  async refresh() {
+    const open = (ids) => ids.some((id) => !isOver(this.rows.get(id)?.state));
+    const offsets = [...this.pages].filter(([, ids]) => open(ids)).map(([offset]) => offset);
+    if (!offsets.length) return false;
+    for (const offset of offsets) await this.readPage(offset);
+    await this.readRecords(true);
+    return true;
+  }
+
+  async readPage(offset) {
+    const order = this.where.run_id ? "map_index" : "-run_after";
+    const found = await this.list({ operator: await operators(), limit: PAGE, offset, order_by: order });
+    this.total = found.total_entries;
+    this.keep(offset, found.task_instances);
+  }
+
+  list(values) {
+    return get(["dags", this.where.dag_id, "dagRuns", this.where.run_id ?? "~", "taskInstances"], values);
+  }
+
+  keep(page, rows) {
+    for (const row of rows) this.rows.set(row.id, row);
+    this.pages.set(page, rows.map((row) => row.id));
+  }
+
+  async readRecords(again) {
+    const open = new Set([...this.rows.values()].filter((row) => !isOver(row.state)).map((row) => row.dag_run_id));
+    const runs = [...new Set([...this.rows.values()].map((row) => row.dag_run_id))];
+    if (this.where.run_id && !runs.length) runs.push(this.where.run_id); // all its tasks may be of a class of their own
+    const wanted = runs.filter((run) => !this.records.has(run) || (again && (open.has(run) || this.wasOpen?.has(run))));
+    this.wasOpen = open;
+    while (wanted.length) await Promise.all(wanted.splice(0, RUNS_AT_ONCE).map((run) => this.readRun(run)));
+  }
+
+  async readRun(run_id) {
+    const { records } = await ask(`records/${encodeURIComponent(this.where.dag_id)}`, { run_id });
+    this.records.set(run_id, new Map(records.map((record) => [nameOf(record), record])));
+    if (!this.where.run_id) return;
+    // Tasks of a class that a user derived from ours have another name of their operator.
+    const known = new Set([...this.rows.values()].map((row) => row.task_id));
+    const others = new Set(records.filter((record) => isText(record.id)).map((record) => record.task_id));
+    if (this.hasMore && this.offset + PAGE < this.total) return;
+    for (const task_id of others) {
+      if (known.has(task_id)) continue;
+      try {
+        this.keep(`task ${task_id}`, (await this.list({ task_id, limit: PAGE })).task_instances);
+      } catch (error) {
+        if (!(error instanceof Refused) || error.status !== 404) throw error;
+      }
+    }
+  }
+
+  /** Each video once, whichever tasks submitted, awaited and stored it. */
+  all() {
+    const videos = new Map();
+    for (const row of this.rows.values()) {
+      const video = this.read(row);
+      if (video === null) continue;
+      const name = video.id ? `${row.dag_run_id} ${video.id}` : row.id;
+      videos.set(name, videos.has(name) ? merged(videos.get(name), video) : video);
+    }
+    const found = [...videos.values()];
+    for (const video of found) {
+      if (!this.where.run_id) video.name = encodeURIComponent(`${video.name} ${video.key.run_id}`); // unique, no spaces
+      delete video.rank;
+    }
+    return found;
+  }
+
+  read(row) {
+    const left = this.records.get(row.dag_run_id)?.get(nameOf(row)) ?? {};
+    const fields = row.rendered_fields ?? {};
+    const { prompt, search } = promptOf(fields.inputs);
+    const id = [left.id, fields.seedance_task_id].find(isText) ?? null;
+    const isLater = /Sensor|ToObjectStorage/.test(row.operator ?? "");
+    if (isLater && !id && WAITS.has(row.state ?? null)) return null; // what it waits for is there already
+    const key = { dag_id: row.dag_id, run_id: row.dag_run_id, task_id: row.task_id, map_index: row.map_index };
+    const isCreate = /CreateTask/.test(row.operator ?? "");
+    const number = (value) => (isText(value) || Number.isFinite(value) ? Number(value) : null);
+    const model = isText(fields.model) ? fields.model : null;
+    return {
+      id,
+      key,
+      name: nameOf(row),
+      label: nameOf(row),
+      rank: /ToObjectStorage/.test(row.operator ?? "") ? 0 : isCreate ? 1 : 2,
+      state: isCreate && row.state === "success" ? "submitted" : row.state ?? "no_status",
+      started: row.start_date,
+      title: (prompt ?? row.rendered_map_index ?? "").slice(0, 300),
+      prompt: prompt === null ? null : prompt.slice(0, 20_000),
+      text: `${search} ${row.rendered_map_index ?? ""} ${id ?? ""}`.toLowerCase(),
+      model,
+      status: left.status ?? null,
+      credits: left.status === "fail" ? null : number(left.credits), // failed tasks are refunded
+      seconds: left.completed && left.created ? (left.completed - left.created) / 1000 : null,
+      reason: left.reason ?? null,
+      url: left.url ?? null,
+      lastFrame: left.last_frame ?? null,
+      width: number(left.width),
+      height: number(left.height),
+      stored: left.stored ?? null,
+      storedPicture: left.stored_picture ?? null,
+      storedBy: left.stored === undefined && left.stored_picture === undefined ? null : key,
+    };
+  }
+}
+
+/** The prompt of rendered inputs, and all that can be searched of them. */
+function promptOf(inputs) {
+  let value = inputs;
+  if (isText(value)) {
+    try {
+      value = JSON.parse(value);
+    } catch {
+      return { prompt: value, search: value }; // cut by Airflow, or a template
+    }
+  }
+  const prompt = isText(value?.prompt) ? value.prompt : null;
+  return { prompt, search: prompt ?? "" };
+}
+
+function merged(one, other) {
+  const [first, second] = one.rank >= other.rank ? [one, other] : [other, one];
+  const video = { ...first };
+  for (const [name, value] of Object.entries(second)) {
+    if (video[name] === null || video[name] === "") video[name] = value;
+  }
+  // Of one that was stored by a later task the place is known there.
+  if (first.storedBy === null && second.storedBy !== null) {
+    Object.assign(video, { stored: second.stored, storedPicture: second.storedPicture, storedBy: second.storedBy });
+  }
+  video.text = `${first.text} ${second.text}`;
+  return video;
+}

@@ -1,0 +1,184 @@
+"""What the gallery asks for in one request each: the records of a run, and the runs that have videos.
+
+Airflow's REST API tells of task instances, but of XComs one value at a time: a thousand videos would take a thousand
+requests of each reader.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Query, Response
+from sqlalchemy import func, select
+
+from seedance_provider import defaults
+from seedance_provider.api.records import load_json
+from seedance_provider.execution.results import XCOM_ERROR_KEY, XCOM_FILES_KEY
+from seedance_provider.links.seedance import XCOM_RECORD_KEY
+from seedance_provider.plugins.shared import Shared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+router = APIRouter()
+
+_ID_KEY = "seedance_task_id"
+_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
+_TEXT = 500
+"""Characters of a reason: a tile shows fewer, and the page of the video has all."""
+
+
+@router.get(
+    "/records/{dag_id}",
+    dependencies=[Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))],
+)
+async def records(dag_id: str, run_id: Annotated[str, Query(max_length=250)]) -> Response:
+    """Tell what the task instances of a run left behind of their videos.
+
+    :param dag_id: Whose XComs the reader must be allowed to read.
+    :param run_id: The run.
+    """
+    return Response(await _records(dag_id, run_id), media_type="application/json")
+
+
+@router.get(
+    "/runs",
+    dependencies=[Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.TASK_INSTANCE))],
+)
+async def runs(user: Annotated[Any, Depends(get_user)]) -> Response:
+    """Tell which of the newest runs have videos, of the DAGs that the reader may read."""
+    return Response(await _runs(await readable_dags(user)), media_type="application/json")
+
+
+async def readable_dags(user: Any) -> frozenset[str]:
+    """The DAGs that a reader may read."""
+    return frozenset(
+        await to_thread.run_sync(lambda: get_auth_manager().get_authorized_dag_ids(user=user, method="GET"))
+    )
+
+
+def _read_records(dag_id: str, run_id: str) -> bytes:
+    found: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
+    is_whole = True
+    with create_session() as session:
+        for key, read in _READERS.items():
+            query = XComModel.get_many(run_id=run_id, key=key, dag_ids=dag_id, limit=defaults.RECORDS_OF_RUN)
+            entries = [row[0] if isinstance(row, tuple) else row for row in session.scalars(query)]
+            is_whole = is_whole and len(entries) < defaults.RECORDS_OF_RUN
+            for entry in entries:
+                found[entry.task_id, entry.map_index] |= read(_value(entry.value))
+    answer = [{"task_id": task_id, "map_index": index, **facts} for (task_id, index), facts in found.items()]
+    return json.dumps({"records": answer, "is_whole": is_whole}).encode()
+
+
+def _value(stored: Any) -> Any:
+    """Read what the database has: JSON text, or for a string also the string itself, as versions of Airflow differ.
+
+    An XCom can be edited, and a backend may keep it elsewhere: what has no form of ours is left out by who reads it.
+    """
+    return load_json(stored) if isinstance(stored, str) and stored[:1] in ("{", "[", '"') else stored
+
+
+def _of_id(value: Any) -> dict[str, Any]:
+    return {"id": value} if isinstance(value, str) else {}
+
+
+def _of_record(record: Any) -> dict[str, Any]:
+    if not isinstance(record, Mapping):
+        return {}
+    outputs = record.get("outputs")
+    outputs = [output for output in outputs if isinstance(output, Mapping)] if isinstance(outputs, list) else []
+    first = outputs[0] if outputs else {}
+    failure = record.get("failure")
+    facts = {
+        "id": record.get("seedance_task_id"),
+        "status": record.get("status"),
+        "credits": record.get("credits_used"),
+        "created": record.get("create_time"),
+        "completed": record.get("complete_time"),
+        "outputs": len(outputs),
+        "url": first.get("url"),
+        "last_frame": first.get("last_frame_image"),
+        "width": first.get("width"),
+        "height": first.get("height"),
+        "reason": _short(failure.get("message")) if isinstance(failure, Mapping) else None,
+    }
+    return {name: value for name, value in facts.items() if isinstance(value, (str, int, float))}
+
+
+def _of_error(error: Any) -> dict[str, Any]:
+    if not isinstance(error, Mapping):
+        return {}
+    facts = {
+        "id": error.get("seedance_task_id"),
+        "reason": _short(error.get("message")),
+        "error": error.get("type"),
+        "charged": error.get("charged"),
+    }
+    return {name: value for name, value in facts.items() if isinstance(value, str)}
+
+
+def _of_files(files: Any) -> dict[str, Any]:
+    """Which of the stored files is the first output, and which one a picture to stand for it."""
+    if not isinstance(files, list):
+        return {}
+    paths = [file.get("path") if isinstance(file, Mapping) else None for file in files]
+    kinds = [PurePosixPath(path).suffix.lower() if isinstance(path, str) else "" for path in paths]
+    pictures = [index for index, kind in enumerate(kinds) if kind in _PICTURES]
+    others = [index for index, kind in enumerate(kinds) if kind and kind not in _PICTURES]
+    facts = {"stored": [*others, *pictures], "stored_picture": pictures}
+    return {name: indexes[0] for name, indexes in facts.items() if indexes}
+
+
+def _short(text: Any) -> str | None:
+    return text[:_TEXT] if isinstance(text, str) else None
+
+
+# In this order: what an error says goes before what the record says.
+_READERS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    _ID_KEY: _of_id,
+    XCOM_RECORD_KEY: _of_record,
+    XCOM_ERROR_KEY: _of_error,
+    XCOM_FILES_KEY: _of_files,
+}
+
+
+def _read_runs(dag_ids: frozenset[str]) -> bytes:
+    newest = select(DagRun.dag_id, DagRun.run_id, DagRun.run_after, DagRun.state)
+    newest = newest.where(DagRun.dag_id.in_(dag_ids)).order_by(DagRun.run_after.desc()).limit(defaults.RUNS_LISTED)
+    run = newest.subquery()
+    query = (
+        select(run.c.dag_id, run.c.run_id, run.c.run_after, run.c.state, TaskInstance.state, func.count())
+        .join(TaskInstance, (TaskInstance.dag_id == run.c.dag_id) & (TaskInstance.run_id == run.c.run_id))
+        .where(TaskInstance.operator.in_(defaults.OPERATORS_WITH_VIDEO))
+        .group_by(run.c.dag_id, run.c.run_id, run.c.run_after, run.c.state, TaskInstance.state)
+    )
+    found: dict[tuple[Any, ...], dict[str, int]] = defaultdict(dict)
+    with create_session() as session:
+        for dag_id, run_id, run_after, run_state, state, count in session.execute(query):
+            found[dag_id, run_id, run_after, run_state][str(state or "no_status")] = count
+    answer = [
+        {"dag_id": dag_id, "run_id": run_id, "run_after": run_after.isoformat(), "state": state, "tasks": states}
+        for (dag_id, run_id, run_after, state), states in sorted(found.items(), key=_run_after, reverse=True)
+    ]
+    return json.dumps({"runs": answer, "looked_through": defaults.RUNS_LISTED}).encode()
+
+
+def _run_after(item: Any) -> Any:
+    return item[0][2]
+
+
+_records = Shared(_read_records, defaults.ANSWER_SECONDS)
+_runs = Shared(_read_runs, defaults.ANSWER_SECONDS)
