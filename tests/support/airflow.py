@@ -13,7 +13,8 @@ import logging
 import runpy
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,24 +110,31 @@ def run_dag(folder: Path, tasks: str) -> DagOutcome:
     :param folder: Becomes Airflow's only bundle while it runs; also the DAG's ``template_searchpath``.
     :param tasks: Python that defines the tasks inside the DAG's ``with`` block.
     """
+    dag_id = f"tested_{next(_numbers)}"
+    path = folder / f"{dag_id}.py"
+    head = PREAMBLE.format(dag_id=dag_id, folder=str(folder))
+    path.write_text(head + textwrap.indent(textwrap.dedent(tasks), "    "))
+    with only_bundle(folder):
+        dag = runpy.run_path(str(path))["dag"]
+        dag.resolve_template_files()  # as Airflow does when it has parsed a DAG file
+        run = dag.test()
+    path.unlink()  # or the next DAG of this folder would be parsed together with this one
+    return DagOutcome(dag_id, run.run_id)
+
+
+@contextmanager
+def only_bundle(folder: Path) -> Iterator[None]:
+    """Make a folder Airflow's only bundle of DAGs."""
     bundle = {
         "name": "tests",
         "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
         "kwargs": {"path": str(folder)},
     }
-    dag_id = f"tested_{next(_numbers)}"
-    path = folder / f"{dag_id}.py"
-    head = PREAMBLE.format(dag_id=dag_id, folder=str(folder))
-    path.write_text(head + textwrap.indent(textwrap.dedent(tasks), "    "))
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
         _forget_bundles()
-        dag = runpy.run_path(str(path))["dag"]
-        dag.resolve_template_files()  # as Airflow does when it has parsed a DAG file
-        run = dag.test()
+        yield
     _forget_bundles()
-    path.unlink()  # or the next DAG of this folder would be parsed together with this one
-    return DagOutcome(dag_id, run.run_id)
 
 
 def _forget_bundles() -> None:

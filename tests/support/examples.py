@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 from tests.conftest import EXAMPLES, ROOT
@@ -33,13 +34,13 @@ class Run:
         return self.instance(task_id, map_index).xcom_pull(task_ids=task_id, key=key, map_indexes=map_index)
 
 
-def load_examples() -> Any:
+def load_examples(folder: Path = EXAMPLES) -> Any:
     """A fresh DagBag of the examples, so that a test may change a DAG."""
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # Airflow 2.11
         from airflow.models.dagbag import DagBag
-    return DagBag(str(EXAMPLES))
+    return DagBag(str(folder))
 
 
 def run_example(dag: Any, conf: dict[str, Any] | None = None, **options: Any) -> Run:
