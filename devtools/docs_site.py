@@ -104,6 +104,13 @@ REFERENCE = {
     ),
 }
 
+REFERENCED = {
+    path.rpartition(".")[0].replace(".", "/") + ".py": f"reference/{name}.md"
+    for name, page in REFERENCE.items()
+    for path in page.objects
+}
+"""The source of a module, and the page that has its reference."""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that have no file in docs/."""
@@ -120,9 +127,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def page_of(link: re.Match[str]) -> str:
         stem = link[1].removesuffix(".py").removesuffix(".md").replace("dags_examples/", "examples/").lower()
-        if files.get_file_from_path(f"{stem}.md") is None:
+        uri = REFERENCED.get(link[1], f"{stem}.md")
+        if files.get_file_from_path(uri) is None:
             return link[0]
-        return posixpath.relpath(f"{stem}.md", posixpath.dirname(page.file.src_uri))
+        return posixpath.relpath(uri, posixpath.dirname(page.file.src_uri))
 
     return SOURCES.sub(page_of, markdown)
 
