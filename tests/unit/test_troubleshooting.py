@@ -50,7 +50,12 @@ def quoted_lines() -> list[str]:
     return [line.strip() for line in re.findall(r"^> (.*)$", page, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("quote", [*quoted_symptoms(), *quoted_lines()])
+def lines_that_ask_for_action() -> list[str]:
+    chapter = (DOCS / "operating.md").read_text("utf-8").partition("## Lines that ask for action")[2].partition("##")[0]
+    return re.findall(r'"([^"]+)"', chapter)
+
+
+@pytest.mark.parametrize("quote", [*quoted_symptoms(), *quoted_lines(), *lines_that_ask_for_action()])
 def test_a_quote_in_the_docs_is_a_text_of_the_package(quote: str) -> None:
     assert any(quote in template for template in templates())
 
