@@ -187,14 +187,19 @@ PAGES_PATH = "/seedance/ui"
 """Where the API server has the pages, below its own path; not above ``CALLBACK_PATH``, which many proxies let in."""
 VIDEOS_ROUTE = "seedance-videos"
 """The address of the pages within Airflow's own frame: ``/plugin/`` and this."""
-OPERATORS_WITH_VIDEO = (
-    "SeedanceCreateTaskOperator",
-    "SeedanceGenerateVideoOperator",
-    "SeedanceTaskSensor",
-    "SeedanceToObjectStorageOperator",
-    "_SeedanceDecoratedOperator",
-)
-"""Task types whose task instances have a tab from Airflow 3.4 on; named here because a plugin must not import them."""
+OPERATORS_WITH_VIDEO = {
+    "SeedanceCreateTaskOperator": "seedance_provider.operators.seedance",
+    "SeedanceGenerateVideoOperator": "seedance_provider.operators.seedance",
+    "SeedanceTaskSensor": "seedance_provider.sensors.seedance",
+    "SeedanceToObjectStorageOperator": "seedance_provider.transfers.seedance_to_object_storage",
+    "_SeedanceDecoratedOperator": "seedance_provider.decorators.seedance",
+}
+"""Classes whose task instances have a page, and the modules of these; named, because a plugin must not import them."""
+STORED_READS_AT_ONCE = 8
+"""Reads of stored copies at a time by one API server, each of 1 MiB in a thread: a store that hangs must not take the
+threads of Airflow's own requests."""
+MAX_ESTIMATE_BODY = 64 * 1024
+"""Bytes of inputs whose price a page asks for; pages leave out prompts, which do not change it."""
 
 ANSWER_SECONDS = 3.0
 """For how long what one reader of a page was told is told to others: readers of one run do not multiply its queries."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 # The codes do not tell: 500 and 1001 stand for faults of the inputs and for transient faults alike, so only the texts
 # of the transient ones are listed, in lower case.
-_TRANSIENT_TEXTS = (
+TRANSIENT_TEXTS = (
     "temporarily unavailable",  # 1001, and the ancestor's "Model temporarily unavailable"
     "serviceunavailable",  # 500 of the Wan models, with "<503>"
     "generation failed. please try again",  # 500 of seedance2-fast
@@ -27,4 +27,4 @@ def may_resubmit_help(failure: TaskFailure) -> bool:
     :return: True only for the texts that the contract lists as transient.
     """
     message = failure.message.casefold()
-    return any(text in message for text in _TRANSIENT_TEXTS)
+    return any(text in message for text in TRANSIENT_TEXTS)

@@ -65,7 +65,7 @@ def finish(
     report("success", record)
     if isinstance(operator, BaseSensorOperator):  # who submits a task and follows it tells of its end itself
         collected.note_end(record, Outcome.SUCCESS, task_log, paths=[file.path for file in files or ()])
-    operator.video_url = record.urls[0]
+    _link(operator, record.urls[0], files)
     delivery = assets.Delivery(record.seedance_task_id, record.model, record, files or ())
     if job is not None:
         delivery = replace(delivery, model=job.model, inputs=job.known_inputs, estimate=job.expected)
@@ -85,10 +85,17 @@ def finish_transfer(
     :return: Their paths.
     """
     delivery = assets.Delivery(None, files=files)
+    _link(operator, "" if record is None else record.urls[0], files)
     if record is not None:
         delivery = replace(delivery, seedance_task_id=record.seedance_task_id, model=record.model, record=record)
     assets.deliver(delivery, operator, context, operator.log)
     return _push_files(files, operator, context)
+
+
+def _link(operator: BaseOperator, url: str, files: Sequence[StoredFile] | None) -> None:
+    """Tell the extra link where the first output is."""
+    operator.video_url = url
+    operator.stored_at = files[0].path if files else None
 
 
 def _push_files(files: Sequence[StoredFile], operator: BaseOperator, context: Context) -> list[str]:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, ObjectStoragePath
 
@@ -190,6 +190,14 @@ class Place:
             while piece := file.read(PIECE):
                 digest.update(piece)
         return digest.hexdigest()
+
+    def open(self) -> IO[bytes]:
+        """Open the file for reading; what is read ahead fits into a few pieces.
+
+        :raises SeedanceTransferError: if it cannot be opened.
+        """
+        with self._access("read"):
+            return cast("IO[bytes]", self._fs.open(self._path, "rb", block_size=PIECE))
 
     def save(self, incoming: Incoming, log: AnyLogger, *, replaces: bool = True) -> Received:
         """Store what comes in; what was in its place is there until then, without its sidecar.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CONTEXT_KEY = "seedance"
 
-_ADVICE: dict[type[SeedanceError], str] = {
+ADVICE: dict[type[SeedanceError], str] = {
     exceptions.SeedanceConfigurationError: "Fix what the message names, then clear the task",
     exceptions.SeedanceInvalidRequestError: "Change the inputs, then clear the task",
     exceptions.SeedanceBudgetExceededError: "Raise the ceiling or choose a cheaper model, then clear the task",
@@ -34,6 +34,7 @@ _ADVICE: dict[type[SeedanceError], str] = {
     exceptions.SeedanceTransferError: "Check the store and its connection, then clear the task",
     exceptions.SeedanceTaskFailedError: "Change the prompt or the media, then clear the task",
 }
+"""The next step after each error; that of the nearest class counts."""
 _READ_THE_LOG = "Read the task's log"
 
 
@@ -175,7 +176,7 @@ def _advice(known: dict[str, Any]) -> str:
         return f"Collect the video with {collect_with(seedance_task_id)}"
     if lineage and charged == "unknown" and not seedance_task_id:
         return CHECK_MANUALLY
-    return next((_ADVICE[each] for each in lineage if each in _ADVICE), _READ_THE_LOG)
+    return next((ADVICE[each] for each in lineage if each in ADVICE), _READ_THE_LOG)
 
 
 def _may_submit(context: Context) -> bool:

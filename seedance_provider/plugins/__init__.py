@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS, AIRFLOW_V_3_4_PLUS
 
 from seedance_provider import defaults
+from seedance_provider.links.page import SeedanceVideoPageLink
 
 _TASK_INSTANCE = "dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}"
 
@@ -72,8 +73,10 @@ def _views() -> list[dict[str, Any]]:
 
 
 class SeedancePlugin(AirflowPlugin):
-    """The pages and the callback receiver."""
+    """The pages, the links to them, and the callback receiver."""
 
     name = "seedance"
     fastapi_apps = _apps() if AIRFLOW_V_3_1_PLUS else []
     external_views = _views() if AIRFLOW_V_3_1_PLUS else []
+    # Made by the API server when somebody looks at a task: a link of an operator's own costs each task a request.
+    operator_extra_links = [SeedanceVideoPageLink()] if AIRFLOW_V_3_1_PLUS else []

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from airflow.api_fastapi.core_api.security import get_user
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
-from seedance_provider import defaults
+from seedance_provider import defaults, exceptions
+from seedance_provider.api import pricing
 from seedance_provider.api.catalog import KNOWN
-from seedance_provider.plugins import spending, videos
+from seedance_provider.api.failures import TRANSIENT_TEXTS
+from seedance_provider.api.records import load_json
+from seedance_provider.exceptions import SeedanceError
+from seedance_provider.hooks.prices import read_price_list
+from seedance_provider.notifications.seedance import ADVICE
+from seedance_provider.plugins import spending, stored, videos
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,26 +38,27 @@ _TYPES = {
     ".json": "application/json",
     ".svg": "image/svg+xml",
 }
-_LOOPBACK = "http://127.0.0.1:* http://localhost:* http://[::1]:*"  # the emulator's
+_LOOPBACK = "http://127.0.0.1:* http://localhost:*"  # the emulator's
 _MEDIA = f"'self' https: {_LOOPBACK}"
-_HEADERS = {
-    "Content-Security-Policy": "; ".join(
-        [
-            "default-src 'none'",
-            "script-src 'self'",
-            "style-src 'self'",
-            f"img-src {_MEDIA}",
-            f"media-src {_MEDIA}",
-            "connect-src 'self'",
-            "frame-ancestors 'self'",
-            "base-uri 'none'",
-            "form-action 'none'",
-        ]
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        f"img-src {_MEDIA}",
+        f"media-src {_MEDIA}",
+        "connect-src 'self'",
+        "frame-ancestors 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+)
+_HEADERS = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
 _PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -84,30 +92,53 @@ class Files(NamedTuple):
 def files() -> Files:
     """Read the files of the pages, once for each process."""
     contents = {path.name: path.read_bytes() for path in sorted(_FOLDER.iterdir()) if path.suffix in _TYPES}
-    contents["models.json"] = _models()
-    contents["operators.json"] = json.dumps(defaults.OPERATORS_WITH_VIDEO).encode()
+    contents["models.json"] = json.dumps(_models()).encode()
+    contents["advice.json"] = json.dumps(_advice()).encode()
+    contents["operators.json"] = json.dumps(list(defaults.OPERATORS_WITH_VIDEO)).encode()
     digest = hashlib.sha256(b"".join(name.encode() + content for name, content in contents.items()))
     return Files(digest.hexdigest()[:12], contents)
 
 
-def _models() -> bytes:
+def _models() -> dict[str, Any]:
     """What pages need to know of the models, by every id that the vendor accepts."""
-    models = {name: {"seconds": row.seconds, "output": row.output} for name, row in KNOWN.items()}
-    return json.dumps(models).encode()
+    return {name: {"seconds": row.seconds, "output": row.output} for name, row in KNOWN.items()}
+
+
+def _advice() -> dict[str, Any]:
+    """The next step after each class of error, and what is in the texts of failures that may pass."""
+    classes = [each for each in vars(exceptions).values() if isinstance(each, type) and issubclass(each, SeedanceError)]
+    found = {kind.__name__: next((ADVICE[each] for each in kind.__mro__ if each in ADVICE), "") for kind in classes}
+    return {"steps": {name: text for name, text in found.items() if text}, "transient": TRANSIENT_TEXTS}
+
+
+class Protection:
+    """Gives every answer the headers that keep what it shows harmless.
+
+    :param app: The ASGI app that answers.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request."""
+
+        async def protected(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                names = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *_HEADERS]
+                if b"cache-control" not in names:
+                    message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        await self._app(scope, receive, protected)
 
 
 pages = FastAPI(title="Seedance pages", docs_url=None, redoc_url=None, openapi_url=None)
+pages.add_middleware(Protection)
+pages.include_router(stored.router)
 pages.include_router(spending.router)
 pages.include_router(videos.router)
-
-
-@pages.middleware("http")
-async def protect(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Give every answer the headers that keep what it shows harmless."""
-    response = await call_next(request)
-    response.headers.update(_HEADERS)
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
 
 
 @pages.get("/static/{version}/{name}")
@@ -126,6 +157,29 @@ async def icon() -> Response:
     """Serve the icon of the tabs and menu entries."""
     caching = {"Cache-Control": "public, max-age=86400"}
     return Response(files().contents["icon.svg"], media_type=_TYPES[".svg"], headers=caching)
+
+
+@pages.post("/estimate", dependencies=[Depends(get_user)])
+async def estimate(request: Request) -> dict[str, str] | None:
+    """Tell what a task will cost, as a submission does: ``{low, high, as_of, text}``; null if that is not known.
+
+    :param request: Its body is ``{"model": ..., "inputs": {...}}``.
+    """
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > defaults.MAX_ESTIMATE_BODY:
+            raise HTTPException(413)
+    asked = load_json(bytes(body))
+    if not isinstance(asked, dict) or not isinstance(asked.get("inputs"), dict):
+        raise HTTPException(400, 'Send {"model": ..., "inputs": {...}}')
+    try:
+        found = pricing.estimate(str(asked.get("model")), asked["inputs"], await run_in_threadpool(read_price_list))
+    except SeedanceError:
+        return None  # the price list cannot be used: tasks say so
+    if found is None:
+        return None
+    return {"low": str(found.low), "high": str(found.high), "as_of": found.as_of, "text": str(found)}
 
 
 @pages.get("/{view}")

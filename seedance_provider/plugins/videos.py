@@ -162,7 +162,7 @@ def _read_runs(dag_ids: frozenset[str]) -> bytes:
     query = (
         select(run.c.dag_id, run.c.run_id, run.c.run_after, run.c.state, TaskInstance.state, func.count())
         .join(TaskInstance, (TaskInstance.dag_id == run.c.dag_id) & (TaskInstance.run_id == run.c.run_id))
-        .where(TaskInstance.operator.in_(defaults.OPERATORS_WITH_VIDEO))
+        .where(TaskInstance.operator.in_(list(defaults.OPERATORS_WITH_VIDEO)))
         .group_by(run.c.dag_id, run.c.run_id, run.c.run_after, run.c.state, TaskInstance.state)
     )
     found: dict[tuple[Any, ...], dict[str, int]] = defaultdict(dict)

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from seedance_provider import defaults
 from seedance_provider.config import check_storing, names_in_output_path
 from seedance_provider.exceptions import SeedanceConfigurationError
+from seedance_provider.links.seedance import SeedanceVideoLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
@@ -40,7 +41,10 @@ class SeedanceToObjectStorageOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("output_path", "seedance_task_id", "record", "urls", "seedance_conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"record": "json", "urls": "json"}
+    operator_extra_links = (SeedanceVideoLink(),)
     ui_color = "#d3e3f5"
+    video_url = ""
+    """The first output, once that is known; read by the extra link."""
     delivery: Delivery | None = None
     """What the try left behind; read by OpenLineage."""
 

@@ -1,4 +1,4 @@
-"""The callback receiver behind a real HTTP server, mounted as Airflow's API server mounts it."""
+"""The callback receiver, or the pages, behind a real HTTP server, mounted as Airflow's API server mounts them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from seedance_provider import defaults
 
 
 @contextmanager
-def serving(app: Any, sub_path: str = "") -> Iterator[str]:
-    """Serve the receiver as Airflow's API server does, below ``[api] base_url``; gives the URL of that server."""
+def serving(app: Any, sub_path: str = "", prefix: str = defaults.CALLBACK_PATH) -> Iterator[str]:
+    """Serve an app as Airflow's API server does, below ``[api] base_url``; gives the URL of that server."""
     root = FastAPI(root_path=sub_path)
-    root.mount(defaults.CALLBACK_PATH, app)
+    root.mount(prefix, app)
     server = uvicorn.Server(uvicorn.Config(root, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

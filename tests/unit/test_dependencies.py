@@ -23,6 +23,9 @@ BROUGHT_BY_THE_CALLER = {
     ("seedance_provider.hooks.seedance", "wtforms"),  # the webserver of Airflow 2 draws the form
     ("seedance_provider.plugins.answers", "sqlalchemy"),  # the API server serves requests
     ("seedance_provider.plugins.events", "sqlalchemy"),
+    ("seedance_provider.plugins.pages", "fastapi"),
+    ("seedance_provider.plugins.stored", "anyio"),
+    ("seedance_provider.plugins.stored", "fastapi"),
 }
 FOREIGN = {
     (each.importer, package)

@@ -215,12 +215,35 @@ export function formatSeconds(seconds) {
   return minutes % 60 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${minutes / 60} h`;
 }
 
-let models = null;
+const tables = {};
+
+function table(name, otherwise) {
+  tables[name] ??= fetch(new URL(name, import.meta.url)).then(
+    (answer) => (answer.ok ? answer.json() : otherwise),
+    () => otherwise,
+  );
+  return tables[name];
+}
 
 /** What is known of the models: `{id: {seconds, output}}`. */
-export function catalog() {
-  models ??= fetch(new URL("models.json", import.meta.url)).then((answer) => answer.json(), () => ({}));
-  return models;
+export const catalog = () => table("models.json", {});
+
+/** The next step after each class of error, and texts of failures that may pass: `{steps, transient}`. */
+export const advice = () => table("advice.json", { steps: {}, transient: [] });
+
+/**
+ * What a video will cost: `{low, high, as_of, text}`; null if that is not known.
+ *
+ * Long texts are left out, which do not change a price.
+ */
+export async function estimate(model, inputs) {
+  const short = Object.entries(inputs).filter(([, value]) => JSON.stringify(value).length < 8192);
+  const body = JSON.stringify({ model, inputs: Object.fromEntries(short) });
+  try {
+    return await ask("estimate", {}, { method: "POST", body });
+  } catch {
+    return null; // a page without a price is better than none
+  }
 }
 
 let names = null;

@@ -3,7 +3,7 @@
 
 import { airflowWindow, formatTime, openOutside } from "./airflow.js";
 
-const LOOPBACK = ["127.0.0.1", "localhost", "[::1]"];
+const LOOPBACK = ["127.0.0.1", "localhost"];
 // Control characters, and those that turn the direction of what follows. Line breaks and tabs are fine, and so is what
 // joins the parts of an emoji or a word.
 const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u2028-\u202e\u2060-\u206f\ufeff]/g;

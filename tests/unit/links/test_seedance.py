@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from seedance_provider.links.seedance import SeedanceVideoLink
 from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
+from seedance_provider.transfers.seedance_to_object_storage import SeedanceToObjectStorageOperator
 from tests.support.airflow import FakeTaskInstance, make_sensor, run_dag
 
 if TYPE_CHECKING:
@@ -37,7 +39,9 @@ def webserver_link() -> str:
     return SeedanceVideoLink().get_link(SimpleNamespace(), ti_key=KEY)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("operator", [SeedanceTaskSensor, SeedanceGenerateVideoOperator])
+@pytest.mark.parametrize(
+    "operator", [SeedanceTaskSensor, SeedanceGenerateVideoOperator, SeedanceToObjectStorageOperator]
+)
 def test_what_waits_for_a_video_has_the_link(operator: type) -> None:
     (link,) = operator.operator_extra_links  # type: ignore[attr-defined]
     assert isinstance(link, SeedanceVideoLink)
@@ -53,6 +57,38 @@ def test_after_the_end_it_is_the_first_output(seedance_emulator: Emulator) -> No
     sensor = make_sensor("deferred", seedance_task_id="demo_task_t2v_success")
     urls = sensor.execute({"ti": FakeTaskInstance()})  # type: ignore[typeddict-item]
     assert SeedanceVideoLink().get_link(sensor, ti_key=KEY) == urls[0]
+
+
+def done(stored_at: str | None) -> Any:
+    return SimpleNamespace(video_url="https://cdn.example.com/one.mp4", stored_at=stored_at)
+
+
+@pytest.mark.parametrize("path", [None, "/data/clip.mp4", "file:///data/clip.mp4"])
+def test_what_is_not_stored_where_the_api_server_has_it_too_is_opened_at_the_vendor(path: str | None) -> None:
+    assert SeedanceVideoLink().get_link(done(path), ti_key=KEY) == "https://cdn.example.com/one.mp4"
+
+
+def test_a_copy_in_a_bucket_is_opened_by_the_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://example.com/airflow")
+    link = SeedanceVideoLink().get_link(done("s3://aws@bucket/clip.mp4"), ti_key=KEY)
+    if AIRFLOW_V_3_1_PLUS:
+        assert link == "/airflow/seedance/ui/stored/dag?run_id=run&task_id=wait&map_index=-1"
+    else:
+        assert link == "https://cdn.example.com/one.mp4"
+
+
+def test_a_transfer_opens_what_it_has_stored(
+    seedance_emulator: Emulator, airflow_database: Path, tmp_path: Path
+) -> None:
+    task = f"""
+    from seedance_provider.transfers.seedance_to_object_storage import SeedanceToObjectStorageOperator
+    SeedanceToObjectStorageOperator(
+        task_id="store", seedance_task_id="demo_task_t2v_success", output_path="{tmp_path}/clip.{{ext}}"
+    )
+    """
+    xcoms = run_dag(tmp_path, task)["store"].xcoms
+    if "_link_SeedanceVideoLink" in xcoms:  # Airflow 3
+        assert xcoms["_link_SeedanceVideoLink"].endswith(".mp4")
 
 
 def test_the_webserver_reads_it_from_the_record(stored: dict[str, Any]) -> None:

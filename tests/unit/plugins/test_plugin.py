@@ -27,6 +27,7 @@ print(json.dumps({
     "modules": sorted(set(sys.modules) - before),
     "apps": [app["url_prefix"] for app in SeedancePlugin.fastapi_apps],
     "views": SeedancePlugin.external_views,
+    "links": [link.name for link in SeedancePlugin.operator_extra_links],
 }))
 """
 has_pages = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="nothing is served before Airflow 3.1")
@@ -53,7 +54,7 @@ def test_airflow_finds_the_plugin() -> None:
 @pytest.mark.skipif(AIRFLOW_V_3_1_PLUS, reason="from Airflow 3.1 on there is something")
 def test_before_airflow_3_1_nothing_is_served() -> None:
     loaded = load(callback_base_url="https://airflow.example.com", video_tab="True")
-    assert (loaded["apps"], loaded["views"]) == ([], [])
+    assert (loaded["apps"], loaded["views"], loaded["links"]) == ([], [], [])
 
 
 @has_pages
@@ -114,7 +115,7 @@ def test_airflow_understands_whom_the_tab_applies_to() -> None:
     assert view["applies_to"] == wanted
 
 
-def test_whoever_makes_or_stores_a_video_has_the_tab() -> None:
+def test_whoever_makes_or_stores_a_video_has_the_tab_and_the_link() -> None:
     classes = [
         operators.SeedanceCreateTaskOperator,
         operators.SeedanceGenerateVideoOperator,
@@ -122,13 +123,14 @@ def test_whoever_makes_or_stores_a_video_has_the_tab() -> None:
         transfers.SeedanceToObjectStorageOperator,
         decorators._SeedanceDecoratedOperator,
     ]
-    assert {each.__name__ for each in classes} == set(defaults.OPERATORS_WITH_VIDEO)
+    assert {each.__name__: each.__module__ for each in classes} == defaults.OPERATORS_WITH_VIDEO
 
 
 def test_every_process_imports_it_for_next_to_nothing() -> None:
     loaded = load(callback_base_url="https://airflow.example.com", video_tab="True")["modules"]
     foreign = {name for name in loaded if name.partition(".")[0] not in sys.stdlib_module_names}
     ours = {name for name in foreign if name.startswith("seedance_provider")}
-    assert ours <= {"seedance_provider", "seedance_provider.defaults", "seedance_provider.plugins"}
+    allowed = ("defaults", "links", "links.page", "plugins")
+    assert ours <= {"seedance_provider", *(f"seedance_provider.{name}" for name in allowed)}
     assert {name.partition(".")[0] for name in foreign - ours} <= {"airflow", "packaging"}
     assert len(foreign - ours) <= 20, sorted(foreign - ours)
