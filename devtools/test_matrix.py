@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 UV = Path(sys.executable).parent / "uv"
-EXAMPLES = ("tests/integration/test_example_dags.py", "tests/integration/test_example_pipelines.py")
+EXAMPLES = tuple(f"tests/integration/test_{name}.py" for name in ("docs", "example_dags", "example_pipelines"))
 TESTS = ("tests/unit", "tests/contract", *EXAMPLES)
 TOOLS = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "coverage>=7.10", "uv")
 WORKERS = ("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import json
 import re
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +16,7 @@ from tests.support.airflow import only_bundle
 from tests.support.examples import load_examples, run_example
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,3 +51,57 @@ def test_a_dag_in_the_pages_runs_as_it_is(name: str, tmp_path: Path, monkeypatch
         assert bag.import_errors == {}
         (dag,) = bag.dags.values()
         assert run_example(dag).state == "success"
+
+
+def blocks(language: str) -> list[Any]:
+    found = (
+        (page.name, code)
+        for page in PAGES
+        for code in re.findall(rf"```{language}\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    )
+    return [pytest.param(code, id=f"{name}-{number}") for number, (name, code) in enumerate(found)]
+
+
+def parameters(kind: type) -> set[str]:
+    return {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}  # type: ignore[misc]
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, list[str]]]:
+    """Each call of a class of ours, ``partial`` included, with its keywords."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func
+            if isinstance(called, ast.Attribute) and called.attr == "partial":
+                called = called.value
+            if isinstance(called, ast.Name):
+                yield called.id, [keyword.arg for keyword in node.keywords if keyword.arg is not None]
+
+
+PUBLIC = {
+    "SeedanceCreateTaskOperator": "seedance_provider.operators.seedance",
+    "SeedanceGenerateVideoOperator": "seedance_provider.operators.seedance",
+    "SeedanceTaskSensor": "seedance_provider.sensors.seedance",
+    "SeedanceToObjectStorageOperator": "seedance_provider.transfers.seedance_to_object_storage",
+    "SeedanceHook": "seedance_provider.hooks.seedance",
+    "SeedanceLedger": "seedance_provider.execution.ledger",
+    "SeedanceNotifier": "seedance_provider.notifications.seedance",
+}
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_in_the_pages_imports_what_exists_and_gives_parameters_that_exist(code: str) -> None:
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seedance_provider"):
+            if node.module == "seedance_provider.retries":
+                pytest.importorskip(node.module, reason="Airflow 3.3 and later", exc_type=ImportError)
+            module = import_module(str(node.module))
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+    for name, keywords in calls(tree):
+        if name in PUBLIC:
+            assert set(keywords) <= parameters(getattr(import_module(PUBLIC[name]), name)), name
+
+
+@pytest.mark.parametrize("text", blocks("json"))
+def test_json_in_the_pages_can_be_read(text: str) -> None:
+    json.loads(text)
