@@ -55,6 +55,8 @@ class _Answer(NamedTuple):
     details: dict[str, Any]
     is_json: bool
     retry_after: float | None
+    connection: str
+    """Its name, for the middle of a sentence."""
 
 
 def error_of(reply: Reply, *, creates: bool = False, seedance_task_id: str | None = None) -> exceptions.SeedanceError:
@@ -83,6 +85,7 @@ def error_of(reply: Reply, *, creates: bool = False, seedance_task_id: str | Non
         details=details,
         is_json=isinstance(payload, dict),
         retry_after=reply.retry_after,
+        connection=f"connection {reply.conn_id!r}" if reply.conn_id else "the connection",
     )
     if status >= 500:
         return exceptions.SeedanceServerError(
@@ -102,15 +105,15 @@ def _not_a_record(answer: _Answer) -> exceptions.SeedanceError:
 
 def _redirect(answer: _Answer) -> exceptions.SeedanceError:
     return exceptions.SeedanceInvalidRequestError(
-        f"Redirected ({answer.status}); not followed, so that the API key stays with its host. The base URL of the "
-        f"connection is wrong: it must be https://seedance2-pro.com or https://kinovi.ai{answer.about}",
+        f"Redirected ({answer.status}); not followed, so that the API key stays with its host. 'Base URL' of "
+        f"{answer.connection} is wrong: it must be https://seedance2-pro.com or https://kinovi.ai{answer.about}",
         **answer.details,
     )
 
 
 def _unauthorized(answer: _Answer) -> exceptions.SeedanceError:
     return exceptions.SeedanceAuthenticationError(
-        f"API key refused: {answer.said}. Check 'API key' of the connection (Admin > Connections){answer.about}",
+        f"API key refused: {answer.said}. Check 'API key' of {answer.connection} (Admin > Connections){answer.about}",
         **answer.details,
     )
 
@@ -151,7 +154,7 @@ def _not_found(answer: _Answer) -> exceptions.SeedanceError:
     fix = (
         "Check the id; records are kept for 60 days"
         if answer.about and answer.is_json
-        else "Check 'Base URL' of the connection (Admin > Connections): this path is unknown there"
+        else f"Check 'Base URL' of {answer.connection} (Admin > Connections): this path is unknown there"
     )
     return exceptions.SeedanceTaskNotFoundError(f"Not found: {answer.said}. {fix}{answer.about}", **answer.details)
 

@@ -7,7 +7,7 @@ value is its result. A failed exchange is thrown in as a :class:`~seedance_provi
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Reply:
     :param body: The body as far as it arrived, cut at the transport's limit, with the API key replaced.
     :param retry_after: Seconds that the answer asks to wait (its Retry-After header), if any.
     :param complete: False if the connection ended before the body did, or the body was cut.
+    :param conn_id: The Airflow connection that it came on, for messages; empty where it is not known.
     """
 
     status: int
@@ -50,6 +51,7 @@ class Reply:
     body: bytes
     retry_after: float | None = None
     complete: bool = True
+    conn_id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

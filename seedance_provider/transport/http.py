@@ -8,6 +8,8 @@ import html.entities
 import json
 import os
 import re
+import socket
+import ssl
 import time
 import zlib
 from collections.abc import Iterator
@@ -122,15 +124,47 @@ def transport_error(
     :return: The error; its text holds no API key, no password of a proxy, no query of a signed URL and no control
         characters.
     """
-    reason = _reason(error)
-    kind = type(reason).__name__
-    if isinstance(reason, TimeoutError) or "timeout" in kind.lower():
-        what = f"timed out ({kind})"
-    else:
-        text = _shown(str(reason), settings.api_key)
-        text = _QUERY.sub("?***", _USERINFO.sub("***@", text))[:MAX_REASON]
-        what = f"failed ({kind}: {text})" if text else f"failed ({kind})"
-    return SeedanceTransportError(f"The request to {shown_url(url)} {what}", request_sent=request_sent)
+    return SeedanceTransportError(_told(list(_chain(error)), url, settings, request_sent), request_sent=request_sent)
+
+
+def _told(chain: list[BaseException], url: str, settings: SeedanceSettings, request_sent: bool) -> str:
+    """What went wrong, in words of the network and not of a library."""
+    where = shown_url(url)
+    scheme, _, rest = where.partition("://")
+    authority = rest.partition("/")[0]
+    is_api = url.startswith(settings.base_url)
+    server = settings.base_url if is_api else f"{scheme}://{authority}"
+    names = [type(error).__name__ for error in chain]
+    said = _words(chain[-1], settings.api_key)
+    if any("Proxy" in name for name in names):
+        return f"The proxy for {server} cannot be used: {said}. Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+    check = ""
+    if is_api:
+        check = f". Check the network, and 'Base URL' of connection {settings.conn_id!r} (Admin > Connections)"
+    if any(isinstance(error, socket.gaierror) or "DNS" in type(error).__name__ for error in chain):
+        return f"The host {authority} could not be looked up: {said}{check}"
+    match chain[-1]:
+        case ConnectionRefusedError():
+            return f"Nothing listens at {server}: connection refused{check}"
+        case ssl.SSLError():
+            return f"The TLS connection to {server} failed: {said}{check}"
+        case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():
+            return f"The connection to {server} was closed before an answer came"
+    if isinstance(chain[-1], TimeoutError) or any("timeout" in name.lower() for name in names):
+        return f"The request to {where} timed out" if request_sent else f"The connection to {server} timed out{check}"
+    return f"The request to {where} failed: {said}"
+
+
+def _words(error: BaseException, key: str) -> str:
+    """A library's own words, without secrets; its class where it has none."""
+    text = str(error)
+    if isinstance(error, ssl.SSLError) and error.reason:
+        details = (str(error.reason).replace("_", " ").lower(), getattr(error, "verify_message", None))
+        text = ": ".join(filter(None, details))
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    text = _QUERY.sub("?***", _USERINFO.sub("***@", _shown(text, key)))[:MAX_REASON]
+    return text or type(error).__name__
 
 
 _USERINFO = re.compile(r"(?<=//).*@")
@@ -147,12 +181,16 @@ def shown_url(url: str) -> str:
     return clean_text(_USERINFO.sub("", url.partition("?")[0]))
 
 
-def _reason(error: BaseException) -> BaseException:
-    """The innermost error that urllib3 names: what requests shows is wrapped two or three times."""
-    inner = getattr(error, "reason", None) or next(
-        (arg for arg in getattr(error, "args", ()) if isinstance(arg, BaseException)), None
-    )
-    return _reason(inner) if isinstance(inner, BaseException) else error
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it wraps: requests shows one two or three deep, urllib3 one as a mere cause."""
+    yield error
+    inner = getattr(error, "reason", None)
+    if not isinstance(inner, BaseException):
+        inner = next((arg for arg in getattr(error, "args", ()) if isinstance(arg, BaseException)), None)
+    if inner is None and isinstance(error.__cause__, OSError):
+        inner = error.__cause__
+    if inner is not None and inner is not error:
+        yield from _chain(inner)
 
 
 def make_reply(
@@ -193,6 +231,7 @@ def make_reply(
         body=redact(body, settings.api_key, cut=not complete),
         retry_after=retry_after_seconds(retry_after, time.time()) if retry_after else None,
         complete=complete,
+        conn_id=settings.conn_id,
     )
 
 

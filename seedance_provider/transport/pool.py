@@ -157,7 +157,9 @@ class Channel:
                 failures += 1
                 if isinstance(error, AirflowNotFoundException) and failures >= NOT_FOUND_LOOKUPS:
                     raise
-                self._problem = f"{type(error).__name__}: {clean_text(str(error))}"
+                self._problem = clean_text(str(error)) or type(error).__name__
+                if isinstance(error, TimeoutError):
+                    self._problem = f"Airflow gave no answer within {LOOKUP_SECONDS:.0f} s"
             if self.current is not None:
                 module_log.warning(
                     "The Airflow connection could not be looked up again; using it as it was: %s", self._problem
