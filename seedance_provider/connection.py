@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 # A name or an IPv4 address, or an IPv6 address that urlsplit has looked at.
 _HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\.?|[^\s/]*:[^\s/]*")
+_STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 _DEFAULT_SUBMIT_POLICY = SubmitPolicy(defaults.DEFAULT_SUBMIT_POLICY)
+_USUAL_PORTS = {"http": 80, "https": 443}
+"""Left out of the base URL, so that the same API has one name, whoever typed it and why."""
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "": False, "none": False}
 
 
@@ -208,7 +211,8 @@ def _base_url(conn_id: str, connection: AirflowConnection, allow_insecure_http: 
     example = f"it must be one such as {defaults.DEFAULT_BASE_URL}"
     try:
         parts = urlsplit(host if has_scheme else f"//{host}")
-        name, port = parts.hostname or "", parts.port or connection.port
+        # Airflow's form says 0 where no port was typed.
+        name, port = parts.hostname or "", parts.port or connection.port or None
         if ":" not in name:
             # As the DNS writes it, so that both transports look up the same name.
             name = name.encode("idna").decode()
@@ -232,11 +236,15 @@ def _base_url(conn_id: str, connection: AirflowConnection, allow_insecure_http: 
         raise SeedanceConfigurationError(
             f"{where} would send the API key unencrypted: use https, or set allow_insecure_http in the extra"
         )
-    path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
+    if {".", ".."}.intersection(parts.path.split("/")):  # read differently by different libraries
+        raise SeedanceConfigurationError(f"{where} is not a base URL: {example}")
+    path = quote(_STRAY_PERCENT.sub("%25", parts.path.rstrip("/")), safe="/%:@!$&'()*+,;=~")
     if not path.endswith(defaults.API_PATH):
         path += defaults.API_PATH
     netloc = f"[{name}]" if ":" in name else name
-    return f"{scheme}://{netloc}{f':{port}' if port else ''}{path}"
+    if port is not None and port != _USUAL_PORTS[scheme]:
+        netloc += f":{port}"
+    return f"{scheme}://{netloc}{path}"
 
 
 def _is_ipv6(host: str) -> bool:

@@ -12,14 +12,16 @@ _OBJECT_STORAGE = "Object Storage"
 CONN_FIELDS: dict[str, dict[str, Any]] = {
     "submit_policy": {
         "label": "Submit policy",
-        "schema": {"type": ["string", "null"], "enum": ["vendor", "safe"]},
-        "description": "For a createTask of unknown outcome. vendor (default): send it again, which may be charged "
-        "twice; safe: fail, for manual review",
-    },
-    "requests_per_minute": {
-        "label": "Requests per minute",
-        "schema": {"type": ["integer", "null"], "minimum": 1},
-        "description": "Rate limit of one process on this connection. Default: no limit",
+        "schema": {
+            "type": ["string", "null"],
+            "enum": ["vendor", "safe"],
+            "values_display": {
+                "vendor": "vendor: send it again, which may be charged twice",
+                "safe": "safe: fail, for manual review",
+            },
+        },
+        "description": "What to do when the outcome of a createTask is unknown: a timeout, a reset or a 5xx. Default: "
+        "vendor, unless [seedance] submit_policy of Airflow's configuration says safe",
     },
     "max_credits_per_task": {
         "label": "Max credits per task",
@@ -31,6 +33,11 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "schema": {"type": ["integer", "null"], "minimum": 1},
         "description": "For all tasks of a day (UTC) that share this connection and the ledger, which it needs. "
         "Default: no limit",
+    },
+    "requests_per_minute": {
+        "label": "Requests per minute",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+        "description": "Rate limit of one process on this connection. Default: no limit",
     },
     "connect_timeout": {
         "label": "Connect timeout (s)",
@@ -50,9 +57,14 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
 }
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden-fields": ["login", "port", "schema", "extra"],
+    # The port stays: the Test button of Airflow 3.3.1 and 3.3.2 needs one that is stored (apache/airflow issue 73298).
+    "hidden-fields": ["login", "schema", "extra"],
     "relabeling": {"host": "Base URL", "password": "API key"},
-    "placeholders": {"host": defaults.DEFAULT_BASE_URL, "password": "from the vendor's page /api-keys"},
+    "placeholders": {
+        "host": defaults.DEFAULT_BASE_URL,
+        "password": "from the vendor's page /api-keys",
+        "port": "443",
+    },
 }
 
 

@@ -27,9 +27,9 @@ from seedance_provider.exceptions import (
     SeedancePermissionError,
     SeedanceTaskNotFoundError,
     SeedanceTransferError,
-    SeedanceTransportError,
 )
-from seedance_provider.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
+from seedance_provider.get_provider_info import UI_FIELD_BEHAVIOUR
+from seedance_provider.hooks import connection_form
 from seedance_provider.hooks.media import MediaFile, kind_of
 from seedance_provider.hooks.output_files import Incoming, Place, Received, repeated
 from seedance_provider.hooks.prices import read_price_list
@@ -82,17 +82,7 @@ class SeedanceHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """The form's fields of the extra up to Airflow 3.1; later versions read the provider's metadata instead."""
-        # Only the webserver of these versions has wtforms.
-        from wtforms import BooleanField, IntegerField, StringField
-        from wtforms.validators import Optional
-
-        fields = {"boolean": BooleanField, "integer": IntegerField, "string": StringField}
-        return {
-            name: fields[definition["schema"]["type"][0]](
-                definition["label"], validators=[Optional()], description=definition["description"]
-            )
-            for name, definition in CONN_FIELDS.items()
-        }
+        return connection_form.make_widgets()
 
     @cached_property
     def settings(self) -> SeedanceSettings:
@@ -288,21 +278,25 @@ class SeedanceHook(BaseHook):
         """
 
         def text_of(error: Exception) -> str:
-            return str(error).replace(f" (task {_NO_TASK})", "")  # the user asked about no task
+            # The user asked about no task, and the form tests a copy of the connection, which has a name by chance.
+            text = str(error).replace(f" (task {_NO_TASK})", "").replace(" (Admin > Connections)", "")
+            text = text.replace(f"connection {self.seedance_conn_id!r}", "this connection")
+            return text.replace(f"Connection {self.seedance_conn_id!r}", "This connection")
 
         try:
             where = self.settings.base_url
             if self.settings.max_credits_per_day is not None and ledger_path() is None:
                 return False, (
-                    f"max_credits_per_day of connection {self.seedance_conn_id!r} needs a ledger: set [seedance] "
-                    "ledger_path of Airflow's configuration"
+                    "'Max credits per day' needs a ledger: set [seedance] ledger_path of Airflow's configuration"
                 )
             # One attempt: somebody is waiting in front of the form.
             self.run(flows.get(_NO_TASK, self.log, jitter=random.random, attempts=1))
         except (SeedanceTaskNotFoundError, SeedanceInvalidRequestError) as error:
-            # Both mean that the API judged the id, which it does after the key; without JSON it was not the API.
-            if error.denial or (error.status_code == 400 and error.message != str(error)):
+            # Both mean that the API judged the id, which it does after the key; without its words it was not the API.
+            if error.status_code in (400, 404) and error.message != str(error):
                 return True, f"The API key is accepted by {where}"
+            if error.status_code == 404:
+                return False, f"No Seedance API at {where}: 404. Check 'Base URL' of this connection"
             return False, f"No Seedance API at {where}: {text_of(error)}"
         except SeedancePermissionError as error:
             # The error's own text takes the task for one of another account.
@@ -310,8 +304,6 @@ class SeedanceHook(BaseHook):
                 f"Access denied: {error.status_code} {error.message!r}. Ask the vendor's support to enable API access "
                 "for this account"
             )
-        except SeedanceTransportError as error:
-            return False, f"Seedance cannot be reached: {error}"
         except AirflowException as error:
             return False, text_of(error)
         return True, f"The API key is accepted by {where}"

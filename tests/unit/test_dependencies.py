@@ -20,7 +20,8 @@ DECLARED = {
 BROUGHT_BY_THE_CALLER = {
     ("seedance_provider.testing.pytest_plugin", "pytest"),  # pytest loads its plugins
     ("seedance_provider.execution.lineage", "attr"),  # OpenLineage, whose facets are attrs classes
-    ("seedance_provider.hooks.seedance", "wtforms"),  # the webserver of Airflow 2 draws the form
+    ("seedance_provider.hooks.connection_form", "flask_appbuilder"),  # the webserver of Airflow 2 draws the form
+    ("seedance_provider.hooks.connection_form", "wtforms"),
     ("seedance_provider.plugins.answers", "sqlalchemy"),  # the API server serves requests
     ("seedance_provider.plugins.events", "sqlalchemy"),
     ("seedance_provider.plugins.pages", "fastapi"),

@@ -459,6 +459,8 @@ def test_a_missing_key_is_told_without_a_request(seedance_emulator: Emulator, mo
     verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
     assert not verdict.good
     assert "'API key'" in verdict.text
+    assert "This connection" in verdict.text, "the form tests a copy, whose id nobody knows"
+    assert "seedance_default" not in verdict.text
     assert seedance_emulator.requests() == []
 
 
@@ -481,6 +483,15 @@ def test_a_wrong_base_url_is_told(seedance_emulator: Emulator, monkeypatch: pyte
     verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
     assert not verdict.good
     assert f"{seedance_emulator.url}/docs/api/v1" in verdict.text
+
+
+def test_another_api_than_the_vendors_is_told(seedance_emulator: Emulator) -> None:
+    """Many servers answer an unknown path in JSON, Airflow's own among them."""
+    seedance_emulator.add_fault("http", on="recordInfo", status=404, json={"detail": "Not Found"})
+    verdict = Verdict(seedance_emulator, seedance_emulator.api_key)
+    assert not verdict.good
+    assert "404" in verdict.text
+    assert "'Base URL'" in verdict.text
 
 
 def test_a_host_that_only_redirects_is_told(seedance_emulator: Emulator) -> None:
@@ -540,16 +551,38 @@ def test_the_form_has_a_field_for_each_setting_of_the_extra() -> None:
     assert form.validate(), "every field may stay empty"
 
 
+def test_the_form_of_airflow_2_offers_the_policies_as_a_list_and_keeps_what_was_saved() -> None:
+    pytest.importorskip("wtforms")
+    from wtforms import Form
+
+    form_class = type("ConnectionForm", (Form,), SeedanceHook.get_connection_form_widgets())
+
+    def drawn(value: str | None) -> str:
+        return str(form_class(data={"submit_policy": value})["submit_policy"]())
+
+    assert re.findall(r'<option value="(\w*)"', drawn(None)) == ["", "vendor", "safe"]
+    assert "selected" in drawn("safe").partition('value="safe"')[2]
+    # A wrong value is shown, not replaced.
+    assert '<option value="&lt;b&gt;" selected>&lt;b&gt;</option>' in drawn("<b>")
+    form = form_class(data={"submit_policy": "often"})
+    assert not form.validate()
+    # The script of the page finds, hides and restores fields by this class.
+    assert all("form-control" in form[name]() for name in CONN_FIELDS if name != "allow_insecure_http")
+
+
 def test_the_form_is_made_by_airflow_3_which_has_mocks_in_place_of_wtforms(monkeypatch: pytest.MonkeyPatch) -> None:
     service = pytest.importorskip("airflow.api_fastapi.core_api.services.ui.connections").HookMetaService
-    wtforms, validators = ModuleType("wtforms"), ModuleType("wtforms.validators")
+    names = ("wtforms", "wtforms.validators", "flask_appbuilder", "flask_appbuilder.fieldwidgets")
+    wtforms, validators, _, widgets = modules = [ModuleType(name) for name in names]
     for kind in ("String", "Integer", "Boolean"):
         setattr(wtforms, f"{kind}Field", getattr(service, f"Mock{kind}Field"))
-    validators.__dict__["Optional"] = service.MockOptional
-    monkeypatch.setitem(sys.modules, "wtforms", wtforms)
-    monkeypatch.setitem(sys.modules, "wtforms.validators", validators)
+    validators.__dict__.update(Optional=service.MockOptional, any_of=service.MockEnum)
+    widgets.__dict__["BS3TextFieldWidget"] = service.MockAnyWidget
+    for name, module in zip(names, modules, strict=True):
+        monkeypatch.setitem(sys.modules, name, module)
     shown = {name: widget.param.dump() for name, widget in SeedanceHook.get_connection_form_widgets().items()}
     assert shown["submit_policy"]["schema"]["title"] == "Submit policy"
+    assert shown["submit_policy"]["schema"]["enum"] == ["vendor", "safe"]
     assert shown["submit_policy"]["description"] == CONN_FIELDS["submit_policy"]["description"]
     assert shown["read_timeout"]["schema"]["type"] == ["integer", "null"]
     assert shown["allow_insecure_http"]["schema"]["type"] == ["boolean", "null"]
@@ -559,6 +592,7 @@ def test_the_form_hides_what_the_api_has_no_use_for() -> None:
     behaviour = SeedanceHook.get_ui_field_behaviour()
     assert set(behaviour) == {"hidden_fields", "relabeling", "placeholders"}
     assert "extra" in behaviour["hidden_fields"]
+    assert "port" not in behaviour["hidden_fields"], "the Test button of Airflow 3.3.1 needs one"
     assert behaviour["relabeling"] == {"host": "Base URL", "password": "API key"}
 
 
