@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from seedance_provider import defaults
 from seedance_provider.api import calls, catalog, errors, schedule
 from seedance_provider.api.messages import Put, RenewKey, Send, Sleep
-from seedance_provider.api.records import TaskRecord, TaskStatus, parse_task, read_status
+from seedance_provider.api.records import TaskRecord, TaskStatus, parse_task, read_status, seconds_since
 from seedance_provider.config import SubmitPolicy
 from seedance_provider.exceptions import (
     SeedanceAuthenticationError,
@@ -43,11 +43,10 @@ def collect_with(seedance_task_id: str) -> str:
 
 def keeps_running(seedance_task_id: str) -> str:
     """What to tell a user who stops a waiting task instance."""
-    return (
-        f"Task {seedance_task_id} cannot be cancelled and will be billed; collect it with "
-        f"{collect_with(seedance_task_id)}"
-    )
+    return f"The video cannot be cancelled and will be billed; collect it with {collect_with(seedance_task_id)}"
 
+
+CLEAR_TO_WAIT = "Clear this task to keep waiting, free"
 
 CHECK_MANUALLY = (
     "Check manually: look for the video in the account's task list on the vendor's site. If it is there, collect it "
@@ -131,7 +130,11 @@ def submit(
 def _unanswered(error: SeedanceError, attempts: int, unknown: int) -> SeedanceError:
     """The last error of a createTask that got no answer, with what all of its attempts mean for the bill."""
     if not unknown:
-        return error.retold(f"No request was sent, in {attempts} attempts: {error}. Nothing was charged", charged="no")
+        return error.retold(
+            f"{error}. No request was sent, in {attempts} attempts, so nothing was charged: clear this task when that "
+            "is repaired",
+            charged="no",
+        )
     details = {"request_sent": True} if isinstance(error, SeedanceTransportError) else {}
     return error.retold(
         f"createTask got no usable answer: {error}. The outcome of {unknown} createTask(s) for this video is unknown. "
@@ -143,15 +146,15 @@ def _unanswered(error: SeedanceError, attempts: int, unknown: int) -> SeedanceEr
 
 def _log_resend(log: AnyLogger, error: SeedanceError, sent: bool, attempt: int, pause: float) -> None:
     if not sent:
-        log.warning("No request was sent: %s. Attempt %d of %d in %.1f s", error, attempt + 1, defaults.ATTEMPTS, pause)
+        log.warning("%s. No request was sent; attempt %d of %d in %.1f s", error, attempt + 1, defaults.ATTEMPTS, pause)
         return
     log.warning(
-        "createTask got no usable answer (%s); its outcome is unknown. Sending it again in %.1f s (attempt %d of %d), "
-        "as the vendor advises: it may be charged twice. submit_policy='safe' would stop here",
-        error,
+        "createTask got no usable answer; sending it again in %.1f s (attempt %d of %d), as the vendor advises: it may "
+        "be charged twice, since its outcome is unknown. submit_policy='safe' would stop here. The answer: %s",
         pause,
         attempt + 1,
         defaults.ATTEMPTS,
+        error,
     )
 
 
@@ -290,7 +293,8 @@ class Watch:
         self._problem = None
         status, word = read_status(members)
         if word != self.last_status:
-            _log_status(self.log, self.seedance_task_id, word, self.clock() - self.started_at)
+            if not status.is_terminal:  # who waited tells of the end, with what it means
+                self._log_status(word, members)
             self.last_status = word
         if not status.is_terminal:
             self._without_output = None
@@ -303,6 +307,8 @@ class Watch:
         if record.outputs:
             return record
         now = self.clock()
+        if self._without_output is None:
+            self.log.info("%s, but without a usable URL yet; polling again (task %s)", word, self.seedance_task_id)
         since = now if self._without_output is None else self._without_output[1]
         self._without_output = record, since
         # At the deadline too: it is not a task that still runs.
@@ -335,11 +341,24 @@ class Watch:
             due = defaults.OUTPUT_GRACE_INTERVAL
         self.pause = max(schedule.backoff(self._failures, self.jitter()), _asked_to_wait(error), due)
         self.log.warning(
-            "Polling task %s failed; retrying in %.0f s (the task is unaffected): %s",
-            self.seedance_task_id,
-            self.pause,
+            "%s. Polling again in %.0f s; the task is unaffected (task %s)",
             str(error).removesuffix(f" (task {self.seedance_task_id})"),
+            self.pause,
+            self.seedance_task_id,
         )
+
+    def _log_status(self, word: str | None, members: Mapping[str, Any]) -> None:
+        # A function of its own: Airflow's logger looks at its caller's frame, which a sleeping wait would then keep.
+        age = seconds_since(members.get("createTime"), self.clock())
+        if age is None:
+            self.log.info(
+                "%s, after %.0f s of waiting (task %s)",
+                word or "no status",
+                max(self.clock() - self.started_at, 0),
+                self.seedance_task_id,
+            )
+        else:
+            self.log.info("%s, %.0f s after its creation (task %s)", word or "no status", age, self.seedance_task_id)
 
     def _count_denial(self, error: SeedanceError, now: float) -> None:
         if not error.denial:
@@ -356,7 +375,7 @@ class Watch:
         if self._without_output is not None:
             record, since = self._without_output
             return _output_missing(record, self.clock() - since)
-        state = f"it was still {self.last_status!r}" if self.last_status else "no answer named a status"
+        state = f"the status is still {self.last_status!r}" if self.last_status else "no answer named a status"
         if self._problem is not None:
             state = f"the last poll failed: {self._problem}"
         return timed_out(self.seedance_task_id, round(self.deadline - self.started_at, 1), state)
@@ -413,11 +432,6 @@ def wait(watch: Watch, *, poll_first: bool = True) -> Flow[TaskRecord]:
         yield Sleep(watch.pause)
 
 
-def _log_status(log: AnyLogger, seedance_task_id: str, word: str | None, age: float) -> None:
-    # A function of its own: Airflow's logger looks at its caller's frame, which a sleeping wait would then keep.
-    log.info("Status %s after %.0f s of waiting (task %s)", word or "unknown", max(age, 0), seedance_task_id)
-
-
 def _exchange(read: Callable[[Reply], T], send: Send) -> Flow[T]:
     """Send a request that is safe to repeat; a key that was rotated meanwhile is picked up once."""
     try:
@@ -442,7 +456,9 @@ def _settled(watch: Watch, record: TaskRecord) -> Flow[TaskRecord]:
         again = parse_task(members, seedance_task_id=record.seedance_task_id)
     except SeedanceError as error:
         watch.log.warning(
-            "The settled credits could not be read (task %s is unaffected): %s", record.seedance_task_id, error
+            "The settled credits could not be read; the task is unaffected: %s (task %s)",
+            str(error).removesuffix(f" (task {record.seedance_task_id})"),
+            record.seedance_task_id,
         )
         return record
     if again.credits_used is None or again.status is not TaskStatus.SUCCESS:
@@ -481,7 +497,7 @@ def timed_out(seedance_task_id: str, timeout: float, state: str) -> SeedanceTask
     :param state: What was known of the task, as part of a sentence.
     """
     return SeedanceTaskTimeoutError(
-        f"Not ended within {timeout:g} s; {state}. The task keeps running and will be billed: clear this task to keep "
-        f"waiting, free, or collect it with {collect_with(seedance_task_id)} and a longer timeout",
+        f"Not ended after {schedule.in_words(timeout)}: {state}. {CLEAR_TO_WAIT}; the video keeps running and will be "
+        f"billed. Or collect it with {collect_with(seedance_task_id)} and a longer timeout",
         seedance_task_id=seedance_task_id,
     )

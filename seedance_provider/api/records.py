@@ -267,6 +267,19 @@ def read_status(record: Mapping[str, Any]) -> tuple[TaskStatus, str | None]:
     return TaskStatus.UNKNOWN, None
 
 
+def seconds_since(create_time: Any, now: float) -> float | None:
+    """The age of a task.
+
+    :param create_time: Its creation as the wire has it, epoch milliseconds.
+    :param now: The time, epoch seconds.
+    :return: Seconds, 0 or more; None if that is not known, or lies further ahead than clocks may differ.
+    """
+    created = _integer(create_time)
+    if created is None or created <= 0 or created / 1000 > now + defaults.CLOCK_SKEW_SECONDS:
+        return None
+    return max(now - created / 1000, 0)
+
+
 def is_task(record: Mapping[str, Any]) -> bool:
     """Whether an object can be a task record at all."""
     return "taskId" in record or "status" in record or "state" in record

@@ -92,3 +92,14 @@ def poll_delay(
         interval = step.interval
     interval *= stretch
     return (min(interval, URGENT_INTERVAL) if urgent else interval) * (0.9 + 0.2 * jitter)
+
+
+def in_words(seconds: float) -> str:
+    """A duration for people: ``45 s``, ``30 min`` or ``6 h``.
+
+    :param seconds: The duration.
+    """
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{round(seconds / unit, 1):g} {name}"
+    return f"{round(seconds, 0 if seconds >= 10 else 1):g} s"

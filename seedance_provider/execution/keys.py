@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from seedance_provider import defaults
+from seedance_provider.api.schedule import in_words
 from seedance_provider.exceptions import SeedanceError
 from seedance_provider.execution import spending
 from seedance_provider.triggers.ledger import SeedanceLedgerTrigger
@@ -43,7 +44,9 @@ def withdraw(job: Job) -> None:
     try:
         job.receipts.withdraw(job.wanted)
     except SeedanceError:
-        job.log.exception("The intent could not be withdrawn: others wait for it, %.0f s at most", intent_seconds(job))
+        job.log.exception(
+            "The intent could not be withdrawn: others wait for it, %s at most", in_words(intent_seconds(job))
+        )
     time.sleep(random.uniform(0.2, 2))
 
 
@@ -58,10 +61,10 @@ def wait_for_outcome(job: Job, found: Found) -> None:
     assert ledger is not None  # noqa: S101 - there is no key without one
     seconds = min(max(intent_seconds(job) - found.age, 1.0), job.slot_timeout)
     job.log.info(
-        "Another task is submitting by idempotency_key=%r. Waiting %s for its outcome, %.0f s at most",
+        "Another task is submitting by idempotency_key=%r. Waiting %s for its outcome, %s at most",
         job.key,
         "deferred" if job.deferrable else "on the worker",
-        seconds,
+        in_words(seconds),
     )
     if not job.deferrable:
         time.sleep(min(defaults.LEDGER_POLL_INTERVAL, seconds))

@@ -42,9 +42,8 @@ def wait_for_slot(job: Job, refusal: SeedanceConcurrencyLimitError) -> None:
         time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(deadline)),
     )
     if job.follows and since == now:
-        job.log.info(
-            "A pool avoids refusals: airflow pools set seedance %d slots --include-deferred", refusal.limit or 5
-        )
+        job.log.info("A pool avoids refusals: add pool='seedance' to the task, and make it with")
+        job.log.info("airflow pools set seedance %d slots --include-deferred", refusal.limit or 5)
     if not job.deferrable:
         time.sleep(min(job.slot_poll_interval, deadline - now))
         return

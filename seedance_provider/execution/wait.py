@@ -91,6 +91,11 @@ class Wait:
 
         :raises TaskDeferred: always.
         """
+        self.hook.log.info(
+            "Waiting deferred, until %s UTC at the latest (task %s)",
+            time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(watch.deadline)),
+            self.seedance_task_id,
+        )
         raise TaskDeferred(
             trigger=SeedanceTaskTrigger(
                 self.hook.seedance_conn_id,
@@ -167,7 +172,7 @@ def last_poll(hook: SeedanceHook, seedance_task_id: str, reason: str) -> TaskRec
     # Its word is "Trigger timeout"; "Trigger failure" says nothing of the deadline.
     kind = SeedanceTaskTimeoutError if "timeout" in reason.lower() else SeedanceError
     raise kind(
-        f"Airflow ended the deferral ({reason}) while the status was {record.raw_status!r}. "
+        f"Airflow ended the deferral ({reason}) while the status was {record.raw_status!r}. {flows.CLEAR_TO_WAIT}. "
         f"{flows.keeps_running(seedance_task_id)}",
         seedance_task_id=seedance_task_id,
         charged="yes",
@@ -267,6 +272,9 @@ def noting_the_end(job: Job, seedance_task_id: str, outcome: Callable[[], TaskRe
     except SeedanceError as error:
         if seedance_task_id:
             _tell_how_to_continue(job, seedance_task_id)
+            if flows.CLEAR_TO_WAIT in str(error) and not job.receipts.remembers:
+                do_not = "Do not clear this task, which would submit another"
+                raise error.retold(str(error).replace(flows.CLEAR_TO_WAIT, do_not)) from error
             raise
         raise of_a_slot(job, error) from error
     _note_end(job, seedance_task_id, Outcome.SUCCESS, record)
@@ -307,4 +315,4 @@ def _tell_how_to_continue(job: Job, seedance_task_id: str) -> None:
         clear = "A clear of this task continues with it, free (with other inputs, or durable=False, it submits another)"
     if job.key is not None:
         clear = "Whoever asks by the same idempotency key continues with it, free"
-    job.log.warning("%s. %s", flows.keeps_running(seedance_task_id), clear)
+    job.log.warning("%s. %s", clear, flows.keeps_running(seedance_task_id))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from seedance_provider.api import flows
+from seedance_provider.api.schedule import in_words
 from seedance_provider.events import ResumeState, TaskEvent
 from seedance_provider.exceptions import SeedanceConcurrencyLimitError
 from seedance_provider.triggers.shared import SeedanceTrigger, SeedanceTriggerEvent, shared_by
@@ -22,7 +23,7 @@ def no_slot(slot_timeout: float, refusal: SeedanceConcurrencyLimitError) -> Seed
     :param slot_timeout: Seconds that were waited.
     :param refusal: The last 429.
     """
-    what = f"No free slot within {slot_timeout:.0f} s"
+    what = f"No free slot within {in_words(slot_timeout)}"
     if refusal.charged == "no":
         return refusal.retold(f"{what}; nothing was charged. Raise slot_timeout, or start fewer tasks at once")
     return refusal.retold(

@@ -505,9 +505,9 @@ def test_the_log_has_each_change_of_status_once_with_the_elapsed_time(
     changes = [
         found
         for line in task_log.lines
-        if task_id in line and (found := re.search(r"\b(waiting|generating|success) after (\d+) s\b", line))
+        if task_id in line and (found := re.search(r"^(waiting|generating|Success)\b.* (\d+) s\b", line))
     ]
-    assert [change[1] for change in changes] == ["waiting", "generating", "success"]
+    assert [change[1] for change in changes] == ["waiting", "generating", "Success"]
     assert changes[0][2] == "0"
     assert changes[2][2] in ("1", "2")
 
