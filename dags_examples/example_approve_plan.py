@@ -1,20 +1,31 @@
 """A person approves the plan, with the price of each video and in all, before anything is charged.
 
-What it shows: ``write_plan`` estimates each video with ``SeedanceHook.estimate_credits``, which sends no request.
-``approve`` shows the plan in a form of Airflow's own (``airflow.providers.standard.operators.hitl``, Airflow 3.1 and
-later; on older versions this file defines no DAG). "Approve" makes the videos, each with its approved price as its
-ceiling; "Reject" skips them. Until somebody answers, the run waits and holds no worker. ``response_timeout`` and
-``defaults`` set an answer after some time, ``assigned_users`` who may answer, ``notifiers`` who is told.
+Needs Airflow 3.1 or later, for its form. Until somebody answers, the run waits and holds no worker.
 
-Two precautions for clears. Up to Airflow 3.3 a form that is shown again after a clear still shows its first text. So
-that nobody approves another plan than the one they read, ``write_plan`` fails when it is cleared: trigger a new run
-instead. And on Airflow 3.1 a "Reject" after a clear does not skip mapped tasks that were expanded before, if they are
-right below the form; so ``approved`` stands between.
+### What it shows
 
-What it costs: nothing before the approval; then what the form says, here 380 credits (about 1.90 US dollars) by the
-vendor's price list; nothing with the emulator.
+- `write_plan` estimates each video with `SeedanceHook.estimate_credits`, which sends no request.
+- `approve` shows the plan in a form of Airflow's own (`airflow.providers.standard.operators.hitl`).
+- "Approve" makes the videos, each with its approved price as its ceiling; "Reject" skips them.
 
-What to look at in the UI: "Required Actions" of the run: the form with its two buttons.
+`response_timeout` and `defaults` of the form set an answer after some time, `assigned_users` who may answer,
+`notifiers` who is told.
+
+Two precautions for clears:
+
+- Up to Airflow 3.3 a form that is shown again after a clear still shows its first text. So that nobody approves another
+  plan than the one they read, `write_plan` fails when it is cleared: trigger a new run instead.
+- On Airflow 3.1 a "Reject" after a clear does not skip mapped tasks that were expanded before, if they are right below
+  the form; so `approved` stands between.
+
+### What it costs
+
+Nothing before the approval; then what the form says, here 380 credits (about 1.90 US dollars) by the vendor's price
+list. Nothing with the emulator.
+
+### What to look at in the UI
+
+"Required Actions" of the run: the form with its two buttons.
 """
 
 from __future__ import annotations
@@ -52,6 +63,7 @@ SETTINGS = {"duration": 5, "outputResolution": "720p", "aspectRatio": "16:9"}
     schedule=None,
     catchup=False,
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 )
 def approve_plan() -> None:

@@ -1,21 +1,29 @@
 """Two DAGs: one generates videos, the other starts by itself when there is one, and stores it.
 
-What it shows: an ``Asset`` as an outlet of ``SeedanceGenerateVideoOperator``. Each video is an event of the asset; its
-``extra`` has ``seedance_task_id``, ``model``, ``urls``, ``paths``, ``credits`` and ``seconds``. The second DAG is
-scheduled on the asset.
+Unpause both, then trigger `seedance_assets_generate`.
+
+### What it shows
+
+An `Asset` as an outlet of `SeedanceGenerateVideoOperator`. Each video is an event of the asset; its `extra` has
+`seedance_task_id`, `model`, `urls`, `paths`, `credits` and `seconds`. The second DAG is scheduled on the asset.
 
 It takes an event as a call to look at all of the latest, not only at those that started the run: of two videos that end
 in the same second, Airflow may start a run for the first and keep the second for the run after the next event. So what
-handles a video must be repeatable. ``SeedanceToObjectStorageOperator`` is: what is stored is not fetched again.
+handles a video must be repeatable. `SeedanceToObjectStorageOperator` is: what is stored is not fetched again.
 
-If storing is all you want, ``output_path`` of the first DAG's task does it with less. Put here what is a matter of
+If storing is all you want, `output_path` of the first DAG's task does it with less. Put here what is a matter of
 another team, or of another schedule.
 
-What it costs: two videos of 5 seconds at 720p with ``seedance2-fast``, 140 credits each by the vendor's price list;
-nothing with the emulator. The second DAG costs nothing.
+### What it costs
 
-What to look at in the UI: unpause both DAGs and trigger ``seedance_assets_generate``. Under Assets, ``seedance_videos``
-shows the events, each with its ``extra``, and the runs that they started.
+| | Credits |
+|:--|--:|
+| two videos of 5 seconds at 720p with `seedance2-fast`, by the vendor's price list | 280 |
+| with the emulator, and the second DAG | 0 |
+
+### What to look at in the UI
+
+Under Assets, `seedance_videos` shows the events, each with its `extra`, and the runs that they started.
 """
 
 from __future__ import annotations
@@ -38,7 +46,12 @@ COMMON: dict[str, Any] = {
     "doc_md": __doc__,
 }
 
-with DAG(dag_id="seedance_assets_generate", schedule=None, **COMMON):
+with DAG(
+    dag_id="seedance_assets_generate",
+    description="Generates two videos; each is an event of the asset seedance_videos.",
+    schedule=None,
+    **COMMON,
+):
     SeedanceGenerateVideoOperator.partial(task_id="make_video", model="seedance2-fast", outlets=[VIDEOS]).expand(
         inputs=[
             {"prompt": prompt, "duration": 5, "outputResolution": "720p", "aspectRatio": "9:16"}
@@ -48,6 +61,7 @@ with DAG(dag_id="seedance_assets_generate", schedule=None, **COMMON):
 
 with DAG(
     dag_id="seedance_assets_store",
+    description="Starts when there is a video, and stores it.",
     schedule=[VIDEOS],
     max_active_runs=1,  # two runs would store the same
     params={"folder": f"file://{Path.home()}/seedance-videos"},

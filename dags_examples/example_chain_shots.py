@@ -1,16 +1,22 @@
 """A film of several shots: the last frame of each opens the next.
 
-What it shows: the record that ``SeedanceTaskSensor`` leaves under the XCom key ``seedance_task``. Its ``outputs`` list
-has, for each file, ``url``, ``width``, ``height``, ``media_type``, ``seed`` and ``last_frame_image``: an image for
-``imageUrls`` of the next shot. The shots are created one after the other.
+The shots are created one after the other, here two of them.
+
+### What it shows
+
+The record that `SeedanceTaskSensor` leaves under the XCom key `seedance_task`. Its `outputs` list has, for each file,
+`url`, `width`, `height`, `media_type`, `seed` and `last_frame_image`: an image for `imageUrls` of the next shot.
 
 Use the image at once, as here. Do not store its URL: for the 2.5 models it works for 24 hours only.
 
-What it costs: 200 credits (about one US dollar) per shot of 5 seconds at 720p by the vendor's price list, here two
-shots; nothing with the emulator. If the second shot fails, clear ``create_shot_2`` and its downstream tasks: the first
-shot is not charged again.
+### What it costs
 
-What to look at in the UI: "Rendered Templates" of ``create_shot_2`` shows the image that was passed on.
+200 credits (about one US dollar) per shot of 5 seconds at 720p by the vendor's price list; nothing with the emulator.
+If the second shot fails, clear `create_shot_2` and its downstream tasks: the first shot is not charged again.
+
+### What to look at in the UI
+
+"Rendered Templates" of `create_shot_2` shows the image that was passed on.
 """
 
 from __future__ import annotations
@@ -35,6 +41,7 @@ with DAG(
     schedule=None,
     catchup=False,
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 ):
 

@@ -1,19 +1,31 @@
-"""Create a video, wait for it, use its URL: the shortest useful DAG, and the one ``make demo`` runs.
+"""Create a video, wait for it, use its URL: the shortest useful DAG.
 
-What it shows: ``SeedanceCreateTaskOperator`` submits the task, which is charged, and returns its id at once;
-``SeedanceTaskSensor`` waits for that id in the triggerer, where it holds no worker, and returns the URLs; an ordinary
-task uses them. The inputs are those of the vendor's own first example.
+It is the one that `make demo` runs. Trigger it: nothing is charged before.
 
-What it costs: one video of 5 seconds, 200 credits (about one US dollar) by the vendor's price list; nothing with the
-emulator. A clear of ``create_video`` creates, and charges, a new video; a clear of ``wait_for_video`` is free.
+### What it shows
 
-What to look at in the UI: ``wait_for_video`` turns purple (deferred) until the video is finished; its log shows each
-change of status and the credits; its XCom tab has the URLs and, under ``seedance_task``, the record; its "Video" link
-opens the result.
+- `SeedanceCreateTaskOperator` submits the task, which is charged, and returns its id at once.
+- `SeedanceTaskSensor` waits for that id in the triggerer, where it holds no worker, and returns the URLs.
+- An ordinary task uses them. The inputs are those of the vendor's own first example.
+
+### What it costs
+
+| | Credits |
+|:--|--:|
+| one video of 5 seconds, by the vendor's price list | 200 (about one US dollar) |
+| with the emulator | 0 |
+
+A clear of `create_video` creates, and charges, a new video; a clear of `wait_for_video` is free.
+
+### What to look at in the UI
+
+`wait_for_video` turns purple (deferred) until the video is finished. Its log shows each change of status and the
+credits, its XCom the URLs and, under `seedance_task`, the record. The "Video" link opens the result.
 """
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import DAG, task
@@ -21,12 +33,15 @@ from airflow.providers.common.compat.sdk import DAG, task
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
 
+log = logging.getLogger(__name__)
+
 with DAG(
     dag_id="seedance_create_and_wait",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     schedule=None,  # nothing is charged until somebody triggers it
     catchup=False,
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 ):
     create_video = SeedanceCreateTaskOperator(
@@ -50,7 +65,7 @@ with DAG(
     def show_video_urls(urls: list[str]) -> list[str]:
         """A placeholder for what you do with a video. Download it soon: the vendor does not promise to keep it."""
         for url in urls:
-            print(f"Video: {url}")
+            log.info("Video: %s", url)
         return urls
 
     show_video_urls(wait_for_video.output)

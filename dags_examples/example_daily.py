@@ -1,33 +1,48 @@
 """One video every day, with the day in its prompt, and no second charge by accident.
 
-What it shows: a schedule; a templated prompt; and the settings that keep a scheduled DAG from spending too much:
+**To trigger it while it is paused starts two runs**: yours and that of the schedule, since the dialog unpauses the DAG.
+With a ledger (`[seedance] ledger_path`) both get one video; without one, both are charged. Unpause it instead: that
+creates today's video.
 
-- ``catchup=False``: unpausing the DAG creates today's video, not one for every day since ``start_date``.
-- ``max_active_runs=1``: a run that is late does not overlap with the next.
-- ``submit_policy="safe"`` with ``retries``: Airflow retries ``create_video`` only after errors that charged nothing for
-  certain (no connection). A createTask of unknown outcome fails the task at once, for manual review. With the default
-  policy, "vendor", it is sent again and may be charged twice. A worker that dies is retried too: Airflow 3.3 and later
-  then know what was submitted. Older versions do not, so set ``retries=0`` for ``create_video`` there.
-- ``retries`` of ``wait_for_video`` are always free: a sensor only polls, and the id is still there.
+### What it shows
 
-What it costs: 200 credits (about one US dollar) a day by the vendor's price list; nothing with the emulator. A backfill
-creates, and charges, one video per day of its range.
+A schedule, a templated prompt, and the settings that keep a scheduled DAG from spending too much:
 
-What to look at in the UI: "Rendered Templates" of ``create_video`` shows the prompt that was sent.
+| Setting | Why |
+|:--|:--|
+| `idempotency_key` | one video a day: a second run, a retry and a clear get the same one. Needs a ledger |
+| `catchup=False` | unpausing creates today's video, not one for every day since `start_date` |
+| `max_active_runs=1` | a run that is late does not overlap with the next |
+| `submit_policy="safe"` | a createTask of unknown outcome fails, for manual review; "vendor" sends it again |
+| `retries` of `create_video` | with "safe", Airflow retries only what was not charged for certain |
+| `retries` of `wait_for_video` | always free: a sensor only polls, and the id is still there |
+
+A worker that dies is retried too. Airflow 3.3 and later, or a ledger, know then what was submitted. Without either, set
+`retries=0` for `create_video`.
+
+### What it costs
+
+200 credits (about one US dollar) a day by the vendor's price list; nothing with the emulator. A backfill creates, and
+charges, one video per day of its range.
+
+### What to look at in the UI
+
+"Rendered Templates" of `create_video` shows the prompt that was sent.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, conf
 
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
 
-# Not "{{ ds }}": on Airflow 3 a manual run may have no logical date, and "ds" is undefined then. Only there the part
-# after "or" is evaluated.
-DAY = "{{ (logical_date | default(none) or dag_run.run_after) | ds }}"
+# The day on which a run is due, the same for one of the schedule and one that somebody triggers. Not "{{ ds }}", which
+# is the day before on Airflow 2 and undefined where a run of Airflow 3 has no logical date.
+DAY = "{{ (data_interval_end | default(none) or dag_run.run_after) | ds }}"
+HAS_LEDGER = bool(conf.get("seedance", "ledger_path", fallback=None))
 
 with DAG(
     dag_id="seedance_daily",
@@ -37,6 +52,7 @@ with DAG(
     max_active_runs=1,
     default_args={"retries": 3, "retry_delay": timedelta(minutes=10)},
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 ):
     create_video = SeedanceCreateTaskOperator(
@@ -50,6 +66,7 @@ with DAG(
             "aspectRatio": "16:9",
         },
         submit_policy="safe",
+        idempotency_key=f"seedance_daily/{DAY}" if HAS_LEDGER else None,
     )
 
     wait_for_video = SeedanceTaskSensor(

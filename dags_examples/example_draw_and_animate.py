@@ -1,13 +1,27 @@
 """Draw a picture, then animate it: an image model makes the opening frame of a video.
 
-What it shows: image models run with the same operators. Their fields have names of their own (``uploadedUrls``,
-``resolution``), and a wrong one fails when the DAG is parsed, as for videos. The output of ``draw`` is a list of URLs,
-which is what ``imageUrls`` takes, so the picture is passed on as it is; ``mode`` "keyframe" makes it the first frame.
+Image models run with the same operators.
 
-What it costs: 24 credits for the picture and 200 (about one US dollar) for 5 seconds at 720p by the vendor's price
-list; nothing with the emulator. If ``animate`` fails, clear it alone: the picture is not charged again.
+### What it shows
 
-What to look at in the UI: "Rendered Templates" of ``animate`` shows the URL of the picture.
+- The fields of an image model have names of their own (`uploadedUrls`, `resolution`), and a wrong one fails when the
+  DAG is parsed, as for videos.
+- The output of `draw` is a list of URLs, which is what `imageUrls` takes, so the picture is passed on as it is; `mode`
+  "keyframe" makes it the first frame.
+
+### What it costs
+
+| | Credits, by the vendor's price list |
+|:--|--:|
+| the picture | 24 |
+| 5 seconds of video at 720p | 200 (about one US dollar) |
+| with the emulator | 0 |
+
+If `animate` fails, clear it alone: the picture is not charged again.
+
+### What to look at in the UI
+
+"Rendered Templates" of `animate` shows the URL of the picture.
 """
 
 from __future__ import annotations
@@ -24,6 +38,7 @@ with DAG(
     schedule=None,
     catchup=False,
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 ):
     draw = SeedanceGenerateVideoOperator(

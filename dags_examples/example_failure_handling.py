@@ -1,38 +1,47 @@
 """What to do when there is no video: a message that says why, and a branch that continues without it.
 
-What it shows: two ways to react, and which errors reach you.
+Trigger it with one of these prompts; the emulator fails as they ask:
 
-- ``on_failure_callback`` gets the exception. Its class says what went wrong and its attributes have the numbers; all
-  classes derive from ``SeedanceError``. ``charged`` says whether the video is charged: no, unknown or yes. Here the
-  callback prints what you would send to a channel.
-- Trigger rules choose the branch: ``publish_video`` runs if there is a video, ``use_stock_video`` if not, and
-  ``finish`` follows either. The run succeeds both ways, since its last task does.
+| Prompt | What happens |
+|:--|:--|
+| `A sunset [[fail:2038]]` | the generation fails, as if the prompt violated the vendor's rules |
+| `A sunset [[createTask:403]]` | the request is refused |
+| `A sunset [[createTask:500]]` | the outcome is unknown |
 
-Which errors Airflow retries (``retries=2`` here):
+An emulator that was started with `--credits 100` answers 402.
 
-- Never: a failed generation (``fail``), 400, 401, 402, 403, 404, a createTask of unknown outcome, a wait that reached
-  its timeout. A retry cannot help, or may be charged twice, so the task fails at once.
-- Yes: no connection, after three attempts of the provider's own; nothing is charged. With the default
-  ``submit_policy``, "vendor", also 5xx, timeouts and resets: those are sent again, which may be charged twice. With
-  "safe", as used here, they fail at once, for manual review.
-- Not an error: 429 (no free slot: the task waits for one), and a failed poll of a running task (it is polled again).
+### What it shows
 
-What it costs: 200 credits (about one US dollar) by the vendor's price list if nothing fails. The vendor refunds failed
-tasks; a refused request (4xx) is not charged. Nothing with the emulator, which fails on request. Trigger the DAG with
-one of these prompts:
+- `on_failure_callback` gets the exception. Its class says what went wrong and its attributes have the numbers; all
+  classes derive from `SeedanceError`. `charged` says whether the video is charged: no, unknown or yes. Here the
+  callback logs what you would send to a channel.
+- Trigger rules choose the branch: `publish_video` runs if there is a video, `use_stock_video` if not, and `finish`
+  follows either. The run succeeds both ways, since its last task does.
 
-- ``A sunset [[fail:2038]]``: the generation fails, as if the prompt violated the vendor's rules.
-- ``A sunset [[createTask:403]]``: the request is refused.
-- ``A sunset [[createTask:500]]``: the outcome is unknown.
+Which errors Airflow retries (`retries=2` here):
 
-or start the emulator with ``--credits 100`` to get a 402.
+| Error | Retried |
+|:--|:--|
+| a failed generation (`fail`), 400, 401, 402, 403, 404, a wait that reached its timeout | never: a retry cannot help |
+| a createTask of unknown outcome: 5xx, a timeout, a reset | not with "safe", as here; "vendor" sends it again |
+| no connection, after three attempts of the provider's own | yes; nothing is charged |
+| 429, no free slot | not an error: the task waits for one |
+| a failed poll of a running task | not an error: it is polled again |
 
-What to look at in the UI: the last lines in the log of the failed task, and which of the two branches is pink (skipped)
-or orange (upstream failed); the XCom ``seedance_error`` of the failed task.
+### What it costs
+
+200 credits (about one US dollar) by the vendor's price list if nothing fails. The vendor refunds failed tasks; a
+refused request (4xx) is not charged. Nothing with the emulator.
+
+### What to look at in the UI
+
+The last lines in the log of the failed task; which of the two branches is pink (skipped) or orange (upstream failed);
+the XCom `seedance_error` of the failed task.
 """
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -52,9 +61,14 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
+log = logging.getLogger(__name__)
+
+
 def advice(error: object) -> str:
     """What to do about an error."""
     match error:
+        case SeedanceInsufficientCreditsError(required=None):
+            return f"Add credits, then clear the task: {error.message}"
         case SeedanceInsufficientCreditsError(required=required, available=available):
             return f"Add credits: required {required}, available {available}. Then clear the task"
         case SeedanceTaskFailedError(code=code, message=message):
@@ -74,7 +88,8 @@ def advice(error: object) -> str:
 def notify(context: Context) -> None:
     """A placeholder for a message to a channel."""
     ti = context["ti"]
-    print(f"{ti.dag_id}.{ti.task_id} failed. {advice(context.get('exception'))}")
+    # Not print(): an error is found by its level, in a log in which the UI folds away what a callback writes.
+    log.error("%s.%s failed. %s", ti.dag_id, ti.task_id, advice(context.get("exception")))
 
 
 with DAG(
@@ -83,8 +98,13 @@ with DAG(
     schedule=None,
     catchup=False,
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
-    params={"prompt": Param("A sunset over the ocean", type="string", minLength=1, title="Prompt")},
+    params={
+        "prompt": Param(
+            "A sunset over the ocean", type="string", format="multiline", minLength=1, maxLength=4000, title="Prompt"
+        )
+    },
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 ):
     create_video = SeedanceCreateTaskOperator(

@@ -1,24 +1,35 @@
 """One video per prompt, in parallel, for any number of prompts.
 
-What it shows: dynamic task mapping with ``SeedanceGenerateVideoOperator``, which creates a video and waits for it in
-one task instance: a refused prompt fails one instance and no other. Each instance is named by its prompt
-(``map_index_template``). The last task always runs and lists the videos that exist.
+A refused prompt fails one task instance and no other. The last task always runs and lists the videos that exist.
 
-What it costs: one video per prompt, here three of 5 seconds at 720p with ``seedance2-fast``, 140 credits each by the
-vendor's price list; nothing with the emulator.
+### What it shows
 
-Many prompts: an account runs only so many tasks at once (3 or 5 in the vendor's samples). One more is refused, not
-queued and not charged; the instance then waits for a slot, deferred, for up to ``slot_timeout``. A pool avoids most
-refusals. Make it as large as your limit, let deferred tasks keep their pool slots, and add ``pool="seedance"`` to
-``partial(...)``:
+Dynamic task mapping with `SeedanceGenerateVideoOperator`, which creates a video and waits for it in one task instance.
+Each instance is named by the first words of its prompt; `map_index_template` gives it another name.
 
-    airflow pools set seedance 5 "Seedance slots" --include-deferred
+### Many prompts
 
-What to look at in the UI: the mapped instances of ``make_video``, named by their prompts.
+An account runs only so many tasks at once (3 or 5 in the vendor's samples). One more is refused, not queued and not
+charged; the instance then waits for a slot, deferred, for up to `slot_timeout`. A pool avoids most refusals. Make it as
+large as your limit, let deferred tasks keep their pool slots, and add `pool="seedance"` to `partial(...)`:
+
+```
+airflow pools set seedance 5 "Seedance slots" --include-deferred
+```
+
+### What it costs
+
+One video per prompt, here three of 5 seconds at 720p with `seedance2-fast`, 140 credits each by the vendor's price
+list; nothing with the emulator.
+
+### What to look at in the UI
+
+The mapped instances of `make_video`, named by their prompts.
 """
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,12 +37,15 @@ from airflow.providers.common.compat.sdk import DAG, TriggerRule, task
 
 from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
 
+log = logging.getLogger(__name__)
+
 with DAG(
     dag_id="seedance_fan_out",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     schedule=None,
     catchup=False,
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 ):
 
@@ -51,14 +65,15 @@ with DAG(
         # From Airflow 3.3 on a retry continues with the same video. Older versions would submit another; there a
         # scheduler that dies starts the task again even with retries=0, and "safe" then fails it for manual review.
         retries=0,
-        map_index_template="{{ task.inputs['prompt'] }}",
     ).expand(inputs=list_shots())
 
     @task(trigger_rule=TriggerRule.ALL_DONE)
     def list_videos(videos: Any) -> list[str]:
         """List the videos; shots that failed are missing."""
         found = [url for urls in videos for url in urls]
-        print(f"{len(found)} videos:", *found, sep="\n")
+        log.info("%d videos", len(found))
+        for url in found:
+            log.info("%s", url)
         return found
 
     list_videos(make_video.output)

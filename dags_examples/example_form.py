@@ -1,15 +1,30 @@
 """A form in the Airflow UI that creates a video: for people who do not write DAGs.
 
-What it shows: ``Param`` becomes a form with choices, limits and help, checked before the run starts and anything is
-charged. The values reach the API with their types: ``inputs`` may be a string that renders to a JSON object, and
-``tojson`` keeps 5 a number, false a boolean and every prompt a string. (``render_template_as_native_obj=True`` on the
-DAG would keep the types too, but turn the prompt "1984" into a number, which the API refuses.)
+The form's first values cost 37.5 credits (about 0.20 US dollars) by the vendor's price list.
 
-What it costs: that depends on the choices. By the vendor's price list a second of video is 7.5 to 90 credits with these
-models and resolutions, so the form allows 30 to 1,350 credits (about 0.15 to 7 US dollars) per run; nothing with the
-emulator. The limits of the form cap the price.
+### What it shows
 
-What to look at in the UI: the "Trigger" dialog, and "Rendered Templates" of ``create_video`` for what was sent.
+- `Param` becomes a form with choices, limits and help, checked before the run starts and anything is charged.
+- The values reach the API with their types: `inputs` may be a string that renders to a JSON object, and `tojson` keeps
+  5 a number, false a boolean and every prompt a string. (`render_template_as_native_obj=True` on the DAG would keep the
+  types too, but turn the prompt "1984" into a number, which the API refuses.)
+- The limits of the form and `max_credits` cap the price.
+
+### What it costs
+
+Credits per second of video, by the vendor's price list; nothing with the emulator:
+
+| Model | 480p | 720p | 1080p |
+|:--|--:|--:|--:|
+| Mini | 7.5 | 20 | |
+| Fast | 14 | 28 | |
+| Pro | 15 | 40 | 90 |
+
+So a run costs 30 to 1,350 credits (about 0.15 to 7 US dollars).
+
+### What to look at in the UI
+
+The "Trigger" dialog, and "Rendered Templates" of `create_video` for what was sent.
 """
 
 from __future__ import annotations
@@ -30,11 +45,12 @@ with DAG(
         "prompt": Param(
             "A paper boat on a stream, seen from above",
             type="string",
+            format="multiline",
             minLength=1,
             maxLength=4000,
             title="Prompt",
             description_md="What happens, where, and how the camera sees it. **No personal data**: it is sent to a "
-            "third party.",
+            "third party. As the form stands, the video costs about **37.5 credits** (0.20 US dollars).",
         ),
         "model": Param(
             "seedance2.0-mini",
@@ -53,7 +69,7 @@ with DAG(
             minimum=4,
             maximum=15,
             title="Seconds",
-            description_md="4 to 15. The price grows with it.",
+            description_md="4 to 15. Each costs 7.5 to 90 credits, see **Docs**.",
         ),
         "resolution": Param(
             "480p",
@@ -66,11 +82,13 @@ with DAG(
         "sound": Param(True, type="boolean", title="With sound"),
     },
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 ):
     create_video = SeedanceCreateTaskOperator(
         task_id="create_video",
         model="{{ params.model }}",
+        max_credits=1350,
         inputs="""{{ {
             "prompt": params.prompt,
             "duration": params.duration,

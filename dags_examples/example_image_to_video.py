@@ -1,18 +1,30 @@
 """Animate an image: the video opens with one image and closes with another.
 
-What it shows: the field names of today's API. ``imageUrls`` lists images that the vendor fetches, so they must be
-readable without a login. ``mode`` says what they are for: "keyframe" makes the first one the opening and the second
-one the closing frame; "reference" takes only their style or subject. Always set it: with three or more images the
-defaults of the models differ, and "keyframe" ignores all images but two.
+The vendor fetches the images, so they must be readable without a login.
 
-The API ignores a field that it does not know and charges for the default. Old names (``resolution``, ``ratio``,
-``urls``, ``imageUrl``) are such fields today.
+### What it shows
 
-What it costs: 200 credits (about one US dollar) for 5 seconds at 720p by the vendor's price list, with or without
-images; nothing with the emulator, which does not fetch them. If an image cannot be fetched or fails the vendor's
-review, the task ends in ``fail`` with the code ``asset_review_failed`` within seconds.
+The field names of today's API. `imageUrls` lists the images, `mode` says what they are for:
 
-What to look at in the UI: the record in the XCom ``seedance_task`` of ``wait_for_video`` has size, seed and last frame.
+| `mode` | Meaning |
+|:--|:--|
+| `keyframe` | the first one is the opening and the second one the closing frame; others are ignored |
+| `reference` | only their style or subject is taken |
+
+Always set it: with three or more images the defaults of the models differ.
+
+The API ignores a field that it does not know and charges for the default. Old names (`resolution`, `ratio`, `urls`,
+`imageUrl`) are such fields today.
+
+### What it costs
+
+200 credits (about one US dollar) for 5 seconds at 720p by the vendor's price list, with or without images; nothing with
+the emulator, which does not fetch them. If an image cannot be fetched or fails the vendor's review, the task ends in
+`fail` with the code `asset_review_failed` within seconds.
+
+### What to look at in the UI
+
+The record in the XCom `seedance_task` of `wait_for_video` has size, seed and last frame.
 """
 
 from __future__ import annotations
@@ -30,6 +42,7 @@ with DAG(
     schedule=None,
     catchup=False,
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 ):
     create_video = SeedanceCreateTaskOperator(

@@ -1,24 +1,37 @@
-"""Every night, one vertical clip per product of a CSV file: stored, listed and summed up, for 3,000 credits at most.
+"""Every night, one vertical clip per product of a CSV file: stored, listed and summed up.
 
-What it shows: a pipeline that may run unattended.
+A night costs 3,000 credits at most. **Trigger it while it is paused and two runs start**; the second is free, since
+each clip has an `idempotency_key`.
 
-- One bad product stops nothing: each is a mapped task instance, and ``report`` runs whatever became of them.
-- Running the night again is free for what exists: an ``idempotency_key`` names each clip, so a clear, a second run and
-  a retry find it. Only what failed is submitted again.
-- The night has a ceiling: a clip that may exceed ``budget_credits`` fails before its request.
-- ``report`` writes ``manifest.csv`` beside the clips and posts a summary to the webhook in the Airflow variable
-  ``summary_webhook``, if there is one.
+### Before the first run
 
-Before the first run, on every Airflow version: a ledger, which keys and budgets need, and a pool as large as the
-account's limit:
+On every Airflow version: a ledger, which keys and budgets need, and a pool as large as the account's limit:
 
-    export AIRFLOW__SEEDANCE__LEDGER_PATH=file:///var/seedance/ledger    # or s3://aws_default@bucket/ledger
-    airflow pools set seedance 5 "Seedance slots" --include-deferred
+```
+export AIRFLOW__SEEDANCE__LEDGER_PATH=file:///var/seedance/ledger    # or s3://aws_default@bucket/ledger
+airflow pools set seedance 5 "Seedance slots" --include-deferred
+```
 
-What it costs: 140 credits per product by the vendor's price list; nothing with the emulator. A test of this DAG for
-your CI is in ``docs/testing-your-dags.md``.
+### What it shows
 
-What to look at in the UI: the mapped instances of ``make_clip``, named by night and product; the XCom of ``report``.
+A pipeline that may run unattended.
+
+- One bad product stops nothing: each is a mapped task instance, and `report` runs whatever became of them.
+- Running the night again is free for what exists: an `idempotency_key` names each clip, so a clear, a second run and a
+  retry find it. Only what failed is submitted again.
+- The night has a ceiling: a clip that may exceed `budget_credits` fails before its request.
+- `report` writes `manifest.csv` beside the clips and posts a summary to the webhook in the Airflow variable
+  `summary_webhook`, if there is one.
+
+A test of this DAG for your CI is in `docs/testing-your-dags.md`.
+
+### What it costs
+
+140 credits per product by the vendor's price list; nothing with the emulator.
+
+### What to look at in the UI
+
+The mapped instances of `make_clip`, named by night and product; the XCom of `report`.
 """
 
 import csv
@@ -43,6 +56,7 @@ with DAG(
     default_args={"retries": 2},
     params={"shop": f"{Path(__file__).parent}/shop", "folder": f"file://{Path.home()}/seedance-clips"},
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 ) as dag:
 

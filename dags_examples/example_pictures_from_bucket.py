@@ -1,22 +1,35 @@
 """A clip for every picture in a bucket; what the vendor's moderation rejects is skipped and reported.
 
-What it shows: a mapped task group of Create and sensor, one per picture.
+A picture is charged once a night, also if the night is run twice or cleared: that is what its `idempotency_key` is for.
 
-- ``upload_media=True`` uploads each picture from the bucket to the vendor, who needs a public URL; the bucket stays
+### Before the first run
+
+A ledger, which keys need:
+
+```
+export AIRFLOW__SEEDANCE__LEDGER_PATH=s3://aws_default@my-shop/ledger
+```
+
+### What it shows
+
+A mapped task group of Create and sensor, one per picture.
+
+- `upload_media=True` uploads each picture from the bucket to the vendor, who needs a public URL; the bucket stays
   private. A file that is no picture fails before any request, and fails alone.
-- ``soft_fail=True`` skips a sensor instead of failing it: pink in the grid, and the run succeeds. A rejected picture is
+- `soft_fail=True` skips a sensor instead of failing it: pink in the grid, and the run succeeds. A rejected picture is
   no accident that somebody must be woken for, and the vendor refunds it.
-- ``report`` lists every picture with its file, or with the vendor's reason from the XCom ``seedance_error``.
+- `report` lists every picture with its file, or with the vendor's reason from the XCom `seedance_error`.
 
-A picture is charged once a night, also if the night is run twice or cleared: that is what its ``idempotency_key`` is
-for. It needs a ledger:
+### What it costs
 
-    export AIRFLOW__SEEDANCE__LEDGER_PATH=s3://aws_default@my-shop/ledger
+| | Credits |
+|:--|--:|
+| per picture, by the vendor's price list | 140 |
+| one that is rejected, the uploads, the emulator | 0 |
 
-What it costs: 140 credits per picture by the vendor's price list; nothing for one that is rejected; nothing with the
-emulator. The uploads are free.
+### What to look at in the UI
 
-What to look at in the UI: the skipped instances of ``clip.wait``, and the XCom of ``report``.
+The skipped instances of `clip.wait`, and the XCom of `report`.
 """
 
 from __future__ import annotations
@@ -39,6 +52,7 @@ with DAG(
     catchup=False,
     params={"pictures": "s3://aws_default@my-shop/pictures", "clips": "s3://aws_default@my-shop/clips"},
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 ):
 

@@ -1,21 +1,32 @@
 """Prompts from a database table to videos in a bucket, sorted by day, with a manifest of all that was wanted.
 
-What it shows: ``SQLExecuteQueryOperator`` selects the day's prompts, each row is one mapped ``make_video`` under a
-pool, and ``write_manifest`` reads the ledger: what was wanted, what it cost, where it is, and why not. Videos beyond
-the day's ceiling are refused before their request and are in the manifest too.
+A row is charged once, also if the day is run twice or cleared: its `idempotency_key` is made of its day and name.
 
-Before the first run: the Airflow connections ``shots_db`` (any database that Airflow has a provider for) and
-``aws_default``, a ledger, the pool, and a ceiling for all DAGs of the connection together:
+### Before the first run
 
-    CREATE TABLE shots (day DATE, name VARCHAR(40), prompt VARCHAR(4000), seconds INTEGER);
-    export AIRFLOW__SEEDANCE__LEDGER_PATH=s3://aws_default@my-videos/ledger
-    airflow pools set seedance 5 "Seedance slots" --include-deferred
-    airflow connections add seedance_default ... --conn-extra '{"max_credits_per_day": 2000}'
+The Airflow connections `shots_db` (any database that Airflow has a provider for) and `aws_default`, a ledger, the pool,
+and a ceiling for all DAGs of the connection together:
 
-What it costs: 28 credits per second and row by the vendor's price list, 2,000 a day at most; nothing with the emulator.
-A row is charged once, also if the day is run twice or cleared: its ``idempotency_key`` is made of its day and name.
+```
+CREATE TABLE shots (day DATE, name VARCHAR(40), prompt VARCHAR(4000), seconds INTEGER);
+export AIRFLOW__SEEDANCE__LEDGER_PATH=s3://aws_default@my-videos/ledger
+airflow pools set seedance 5 "Seedance slots" --include-deferred
+airflow connections add seedance_default ... --conn-extra '{"max_credits_per_day": 2000}'
+```
 
-What to look at in the UI: the XCom of ``write_manifest``, the path of the manifest.
+### What it shows
+
+- `SQLExecuteQueryOperator` selects the day's prompts; each row is one mapped `make_video` under a pool.
+- `write_manifest` reads the ledger: what was wanted, what it cost, where it is, and why not. Videos beyond the day's
+  ceiling are refused before their request and are in the manifest too.
+
+### What it costs
+
+28 credits per second and row by the vendor's price list, 2,000 a day at most; nothing with the emulator.
+
+### What to look at in the UI
+
+The XCom of `write_manifest`, the path of the manifest.
 """
 
 from __future__ import annotations
@@ -52,6 +63,7 @@ with DAG(
     catchup=False,
     params={"bucket": "s3://aws_default@my-videos"},
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 ):
     find_shots = SQLExecuteQueryOperator(

@@ -1,18 +1,27 @@
 """A person watches each video and accepts it, rejects it, or has it submitted again: at most twice.
 
-What it shows: a form of Airflow's own for each video (``HITLOperator``, Airflow 3.1 and later; on older versions this
-file defines no DAG). The rounds are written out by a ``for`` when the DAG is parsed, so there cannot be more; one that
-is not needed is skipped. The reviewer may enter another prompt. In the last round there is nothing left to choose but
-"Accept" and "Reject".
+Needs Airflow 3.1 or later, for its forms.
 
-The videos are mapped as a task group, so each goes through its rounds by itself. A resubmitted video is a task of its
-own, with a ceiling of its own (``max_credits``).
+### What it shows
 
-What it costs: 140 credits per video and round by the vendor's price list, so 280 to 840 credits (about 1.40 to 4.20 US
-dollars) for two videos of one to three rounds; nothing with the emulator.
+- A form of Airflow's own for each video (`HITLOperator`). The reviewer may enter another prompt.
+- The rounds are written out by a `for` when the DAG is parsed, so there cannot be more; one that is not needed is
+  skipped. In the last round there is nothing left to choose but "Accept" and "Reject".
+- The videos are mapped as a task group, so each goes through its rounds by itself. A resubmitted video is a task of its
+  own, with a ceiling of its own (`max_credits`).
 
-What to look at in the UI: "Required Actions" of the run: the forms. ``accepted`` returns the URLs of what was accepted,
-and is skipped for what was not.
+### What it costs
+
+| Two videos, by the vendor's price list | Credits |
+|:--|--:|
+| one round each | 280 (about 1.40 US dollars) |
+| three rounds each | 840 (about 4.20 US dollars) |
+| with the emulator | 0 |
+
+### What to look at in the UI
+
+"Required Actions" of the run: the forms. `accepted` returns the URLs of what was accepted, and is skipped for what was
+not.
 """
 
 from __future__ import annotations
@@ -48,6 +57,7 @@ ACCEPT, RESUBMIT, REJECT = "Accept", "Resubmit", "Reject"
     schedule=None,
     catchup=False,
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 )
 def review_videos() -> None:

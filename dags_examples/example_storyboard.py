@@ -1,21 +1,26 @@
 """A storyboard becomes a film: shots that continue each other, joined by ffmpeg and published as one file.
 
-What it shows: a pipeline from text to a finished file.
+Needs ffmpeg on the worker.
+
+### What it shows
+
+A pipeline from text to a finished file.
 
 - Each shot opens with the last frame of the one before, taken from its record, so the shots are made one by one.
-- ``output_path`` stores each shot when it is finished: the links of the vendor expire, the files stay.
-- ``publish`` reads the shots from object storage, joins them without encoding them again, and uploads the film.
+- `output_path` stores each shot when it is finished: the links of the vendor expire, the files stay.
+- `publish` reads the shots from object storage, joins them without encoding them again, and uploads the film.
 
 A shot whose predecessor has no last frame fails before its request. If a shot fails, clear it with "Downstream": the
 shots before it are not charged again.
 
-Needs ffmpeg on the worker.
+### What it costs
 
-What it costs: 200 credits (about one US dollar) per shot of 5 seconds at 720p by the vendor's price list, here three
-shots; nothing with the emulator.
+200 credits (about one US dollar) per shot of 5 seconds at 720p by the vendor's price list, here three shots; nothing
+with the emulator.
 
-What to look at in the UI: "Rendered Templates" of ``shot_2`` shows the frame that it opens with; the XCom of
-``publish`` is the path of the film.
+### What to look at in the UI
+
+"Rendered Templates" of `shot_2` shows the frame that it opens with; the XCom of `publish` is the path of the film.
 """
 
 from __future__ import annotations
@@ -44,6 +49,7 @@ with DAG(
     catchup=False,
     params={"folder": f"file://{Path.home()}/seedance-films"},
     tags=["seedance", "example"],
+    description=__doc__.partition("\n")[0],
     doc_md=__doc__,
 ):
 

@@ -1,18 +1,24 @@
 """Two DAGs that know nothing of each other: one makes clips, the other makes a preview of each as soon as it is there.
 
-What it shows: ``outlets``. When ``make_clip`` has stored its file, the asset ``seedance-clips`` changes, and Airflow
-starts every DAG that is scheduled on it. The event of the change carries what the video is, ``paths`` among it.
+Needs ffmpeg on the worker. Unpause both, then trigger `seedance_make_clips`.
+
+### What it shows
+
+`outlets`. When `make_clip` has stored its file, the asset `seedance-clips` changes, and Airflow starts every DAG that
+is scheduled on it. The event of the change carries what the video is, `paths` among it.
 
 The second DAG looks at the latest events, not only at those that started its run: of two clips that end in the same
 second, Airflow may start a run for the first and keep the second for the run after the next event. A preview that
 exists is not made again: each clip is transcoded once, also when a run is cleared.
 
-Needs ffmpeg on the worker.
+### What it costs
 
-What it costs: 140 credits per clip of 5 seconds at 720p by the vendor's price list; nothing
-with the emulator. The second DAG costs nothing.
+140 credits per clip of 5 seconds at 720p by the vendor's price list; nothing with the emulator. The second DAG costs
+nothing.
 
-What to look at in the UI: the asset's page shows both DAGs and the events with their ``extra``.
+### What to look at in the UI
+
+The asset's page shows both DAGs and the events with their `extra`.
 """
 
 from __future__ import annotations
@@ -38,6 +44,7 @@ with DAG(
     catchup=False,
     params={"folder": f"file://{Path.home()}/seedance-clips"},
     tags=["seedance", "example"],
+    description="Makes clips; each changes the asset seedance-clips.",
     doc_md=__doc__,
 ):
     SeedanceGenerateVideoOperator.partial(
@@ -46,7 +53,6 @@ with DAG(
         submit_policy="safe",
         output_path="{{ params.folder }}/{seedance_task_id}.{ext}",
         outlets=[CLIPS],
-        map_index_template="{{ task.inputs['prompt'] }}",
     ).expand(
         inputs=[
             {"prompt": prompt, "duration": 5, "outputResolution": "720p", "aspectRatio": "16:9"} for prompt in PROMPTS
@@ -60,6 +66,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,  # two runs would transcode the same
     tags=["seedance", "example"],
+    description="Makes a preview of each clip as soon as it is there.",
     doc_md=__doc__,
 ):
 
