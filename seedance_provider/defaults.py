@@ -73,6 +73,11 @@ MAX_REASON = 300
 MIN_SECRET = 8
 """Characters from which on a key is looked for in answers: a shorter one, an emulator's, may be part of any word."""
 
+# What is shown.
+
+MAX_LABEL = 60
+"""Characters of a prompt that name a mapped task: Airflow keeps 250, a list of tasks has room for fewer."""
+
 # Trying again.
 
 ATTEMPTS = 3

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
+from seedance_provider import labels
 from seedance_provider.api import validation
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceInvalidRequestError
 from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
@@ -106,6 +107,12 @@ class _SeedanceDecoratedOperator(DecoratedOperator, SeedanceGenerateVideoOperato
             return content
         return super().render_template(content, context, jinja_env, seen_oids)
 
+    @property
+    def shown_as(self) -> str:
+        """What a mapped task instance is called in the UI: its prompt, until there is one its arguments."""
+        texts = (value for value in (*self.op_args, *self.op_kwargs.values()) if isinstance(value, str))
+        return super().shown_as or labels.first_words(", ".join(texts))
+
     def _write_inputs(self, job: Job) -> dict[str, Any]:
         """Call the function.
 
@@ -136,6 +143,7 @@ class _SeedanceDecoratedOperator(DecoratedOperator, SeedanceGenerateVideoOperato
                 errors=[{"path": problem.path, "message": problem.message} for problem in problems],
             )
         self.inputs = self._written = inputs
+        labels.offer(job.context)
         job.push(XCOM_INPUTS_KEY, inputs)
         return inputs
 

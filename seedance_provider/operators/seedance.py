@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from seedance_provider import defaults
+from seedance_provider import defaults, labels
 from seedance_provider.api import validation as input_tables
 from seedance_provider.config import (
     check_storing,
@@ -201,6 +201,17 @@ class _SubmittingOperator(BaseOperator):
                 self.retries,
             )
 
+    @property
+    def shown_as(self) -> str:
+        """What a mapped task instance is called in the UI: the first words of its prompt."""
+        return labels.first_words(labels.prompt_of(self.inputs))
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Any, context: Context, *args: Any, **kwargs: Any
+    ) -> None:
+        super()._do_render_template_fields(parent, template_fields, context, *args, **kwargs)
+        labels.offer(context)
+
     def resolve_template_files(self) -> None:
         """Load ``inputs`` from a ``.json`` file; other fields name no files, even if they end like one."""
         if isinstance(self.inputs, str) and self.inputs.endswith(tuple(self.template_ext)):
@@ -271,6 +282,7 @@ class SeedanceCreateTaskOperator(_SubmittingOperator):
     """
 
     ui_color = "#d6cdf5"
+    custom_operator_name = "SeedanceCreateTask"
 
     def execute(self, context: Context) -> str:
         """Submit the task.
@@ -330,6 +342,7 @@ class SeedanceGenerateVideoOperator(_SubmittingOperator):
     template_fields: Sequence[str] = (*_SubmittingOperator.template_fields, "output_path")
     operator_extra_links = (SeedanceVideoLink(),)
     ui_color = "#c6b8f2"
+    custom_operator_name = "SeedanceGenerateVideo"
     video_url = ""
     """The first output, once there is one; read by the extra link."""
     _waiting_for: str | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue
 
-from seedance_provider import defaults
+from seedance_provider import defaults, labels
 from seedance_provider.config import check_storing, is_from_mapped, seconds_of
 from seedance_provider.exceptions import SeedanceError
 from seedance_provider.links.seedance import SeedanceVideoLink
@@ -56,6 +56,7 @@ class SeedanceTaskSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("seedance_task_id", "seedance_conn_id", "output_path")
     operator_extra_links = (SeedanceVideoLink(),)
     ui_color = "#e8e4f8"
+    custom_operator_name = "SeedanceTaskSensor"
     video_url = ""
     """The first output, once there is one; read by the extra link."""
     delivery: Delivery | None = None
@@ -93,6 +94,17 @@ class SeedanceTaskSensor(BaseSensorOperator):
         self.last_frame = last_frame
         self._stores = output_path is not None
 
+    @property
+    def shown_as(self) -> str:
+        """What a mapped task instance is called in the UI: the id of its task."""
+        return labels.first_words(str(self.seedance_task_id))
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Any, context: Context, *args: Any, **kwargs: Any
+    ) -> None:
+        super()._do_render_template_fields(parent, template_fields, context, *args, **kwargs)
+        labels.offer(context)
+
     def execute(self, context: Context) -> list[str]:
         """Poll once, then wait.
 
@@ -117,11 +129,6 @@ class SeedanceTaskSensor(BaseSensorOperator):
             raise AirflowRescheduleException(  # type: ignore[no-untyped-call]
                 datetime.now(UTC) + timedelta(seconds=watch.pause)
             )
-        self.log.info(
-            "Waiting deferred, until %s UTC at the latest (task %s)",
-            datetime.fromtimestamp(watch.deadline, UTC).strftime("%Y-%m-%d %H:%M:%S"),
-            self.seedance_task_id,
-        )
         return wait.defer(watch)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> list[str]:

@@ -43,6 +43,7 @@ class SeedanceToObjectStorageOperator(BaseOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"record": "json", "urls": "json"}
     operator_extra_links = (SeedanceVideoLink(),)
     ui_color = "#d3e3f5"
+    custom_operator_name = "SeedanceToStorage"
     video_url = ""
     """The first output, once that is known; read by the extra link."""
     delivery: Delivery | None = None

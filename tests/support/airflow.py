@@ -64,6 +64,8 @@ class Outcome:
     state: str
     try_number: int
     xcoms: dict[str, Any]
+    name: str | None = None
+    """What a mapped one is called in the UI; None for its map index."""
 
     @property
     def returned(self) -> Any:
@@ -90,7 +92,9 @@ class DagOutcome:
                     dag_id=dag_id, run_id=run_id, task_id=ti.task_id, map_index=ti.map_index
                 )
                 xcoms = {row.key: _loaded(row.value) for row in rows}
-                self._outcomes[ti.task_id, ti.map_index] = Outcome(str(ti.state), ti.try_number, xcoms)
+                self._outcomes[ti.task_id, ti.map_index] = Outcome(
+                    str(ti.state), ti.try_number, xcoms, ti._rendered_map_index
+                )
 
     def __getitem__(self, key: str | tuple[str, int]) -> Outcome:
         return self._outcomes[key if isinstance(key, tuple) else (key, -1)]

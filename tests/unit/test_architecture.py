@@ -18,8 +18,9 @@ IMPORTED_BY_DAG_FILES = ("operators", "sensors", "transfers", "decorators", "not
 NEEDED_BY_A_RUN_ONLY = ("events", "execution", "hooks", "api.flows", "api.pricing")
 IMPORTED_LATE = {
     ("sensors.seedance", "airflow.sensors.base"),  # only there on Airflow 2
-    ("hooks.seedance", "wtforms"),  # only the webserver of Airflow 2 has it
-    ("hooks.seedance", "wtforms.validators"),
+    ("hooks.connection_form", "wtforms"),  # only the webserver of Airflow 2 has it
+    ("hooks.connection_form", "wtforms.validators"),
+    ("hooks.connection_form", "flask_appbuilder.fieldwidgets"),
     ("api.validation", "difflib"),  # parse cost: needed for a refused name only
     ("api.validation", "urllib.parse"),  # parse cost: few DAG files write a URL out
     ("plugins", "seedance_provider.plugins.callbacks"),  # every process of Airflow imports the room itself
