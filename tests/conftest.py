@@ -79,7 +79,7 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
-SHARED = ("real_airflow",)
+SHARED = ("real_airflow", "rig")
 """Fixtures that several files share for as long as the session lasts, because they start an Airflow."""
 
 

@@ -10,13 +10,14 @@ import argparse
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import requests
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 DAG_ID = "ui_videos"
+HIDDEN_DAG_ID = "ui_hidden"
 RUNNING = ("clips", 7)
 """The task instance that does not end."""
 SUB_PATH = "/airflow"
@@ -40,6 +42,7 @@ class Rig(NamedTuple):
     :param reader_url: The same below a sub-path, for a reader who may not read ``ui_hidden``.
     :param run_id: The run of ``ui_videos``.
     :param hidden_run_id: The run of ``ui_hidden``.
+    :param python: The interpreter of its environment.
     """
 
     airflow: LocalAirflow
@@ -48,9 +51,18 @@ class Rig(NamedTuple):
     reader_url: str
     run_id: str
     hidden_run_id: str
+    python: str
 
-    def instances(self) -> list[dict[str, Any]]:
-        return self.airflow.task_instances(DAG_ID, self.run_id)
+    def filled_run(self, dag_id: str) -> str:
+        """A run of a DAG whose tasks never ran, with all that they would leave behind."""
+        run_id = "filled"
+        self.airflow.wait_for_dag(dag_id)
+        path = f"dags/{dag_id}/dagRuns"
+        self.airflow.api("POST", path, json={"dag_run_id": run_id, "logical_date": None})
+        video = f"{self.emulator.url}/videos/none.mp4"
+        command = [self.python, "-m", "tests.ui.fill", dag_id, run_id, video]
+        subprocess.run(command, env=self.airflow.env, cwd=ROOT, check=True, capture_output=True, text=True)
+        return run_id
 
 
 @contextmanager
@@ -77,12 +89,12 @@ def running(say: Callable[[str], None], python: str = sys.executable) -> Iterato
             LocalAirflow(files / "dags", say=say, env=settings, split_api=True, python=python)
         )
         airflow.add_connection("seedance_default", emulator.connection_json)
-        run_id, hidden_run_id = airflow.trigger_dag(DAG_ID), airflow.trigger_dag("ui_hidden")
+        run_id, hidden_run_id = airflow.trigger_dag(DAG_ID), airflow.trigger_dag(HIDDEN_DAG_ID)
         reader_url = stack.enter_context(_reader_server(airflow, python))
         _wait(airflow, run_id)
-        airflow.wait_for_run("ui_hidden", hidden_run_id, timeout=120)
+        airflow.wait_for_run(HIDDEN_DAG_ID, hidden_run_id, timeout=120)
         say(f"pages: {airflow.url}/plugin/seedance-videos")
-        yield Rig(airflow, emulator, airflow.url, reader_url, run_id, hidden_run_id)
+        yield Rig(airflow, emulator, airflow.url, reader_url, run_id, hidden_run_id, python)
 
 
 @contextmanager
@@ -145,6 +157,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="of the environment of another Airflow")
     options = parser.parse_args()
     say = functools.partial(print, flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # an exception, so that all is ended
     with running(say, options.python) as rig:
         say(f"run {rig.run_id}; reader: {rig.reader_url}; Ctrl-C ends it")
         try:

@@ -100,7 +100,10 @@ class Gallery {
       sort: el("select", { onchange: (event) => this.change({ sort: event.target.value }) }),
     };
     const labels = { q: "Prompt has", model: "Model", task: "Task", sort: "Sort" };
-    const fields = Object.entries(this.fields).map(([name, field]) => el("label", {}, el("span", {}, labels[name]), field));
+    const fields = Object.entries(this.fields).map(([name, field]) => {
+      field.id = `filter-${name}`;
+      return el("div", {}, el("label", { for: field.id }, labels[name]), field);
+    });
     const form = el("form.row.filters", { role: "search", onsubmit: (event) => event.preventDefault() }, ...fields);
     form.append(el("button", { type: "button", onclick: () => this.change({ q: "", model: "", task: "", state: "" }) }, "All videos"));
     return form;

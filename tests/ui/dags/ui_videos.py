@@ -64,3 +64,10 @@ with DAG("ui_hidden", start_date=START, schedule=None, description="Not everybod
     SeedanceGenerateVideoOperator(
         task_id="secret", model="seedance2-fast", deferrable=False, retries=0, inputs=inputs("A secret product launch")
     )
+
+# Never unpaused: tests/ui/fill.py writes what their tasks would leave behind.
+for dag_id, count in (("ui_sixty", 60), ("ui_thousand", 1000)):
+    with DAG(dag_id, start_date=START, schedule=None, description=f"{count} videos"):
+        SeedanceGenerateVideoOperator.partial(task_id="clips", model="seedance2-fast").expand(
+            inputs=[inputs(f"Shot {number}") for number in range(count)]
+        )
