@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 router = APIRouter()
 
 _ID_KEY = "seedance_task_id"
+_INPUTS_KEY = "seedance_inputs"
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
+_PROMPT = 4096
+"""Characters of a prompt; Airflow cuts rendered fields there by default."""
 _TEXT = 500
 """Characters of a reason: a tile shows fewer, and the page of the video has all."""
 
@@ -95,6 +98,12 @@ def _of_id(value: Any) -> dict[str, Any]:
     return {"id": value} if isinstance(value, str) else {}
 
 
+def _of_inputs(inputs: Any) -> dict[str, Any]:
+    """What the function of a decorated task wrote, which is in no rendered field."""
+    prompt = inputs.get("prompt") if isinstance(inputs, Mapping) else None
+    return {"prompt": prompt[:_PROMPT]} if isinstance(prompt, str) else {}
+
+
 def _of_record(record: Any) -> dict[str, Any]:
     if not isinstance(record, Mapping):
         return {}
@@ -149,6 +158,7 @@ def _short(text: Any) -> str | None:
 # In this order: what an error says goes before what the record says.
 _READERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     _ID_KEY: _of_id,
+    _INPUTS_KEY: _of_inputs,
     XCOM_RECORD_KEY: _of_record,
     XCOM_ERROR_KEY: _of_error,
     XCOM_FILES_KEY: _of_files,

@@ -228,6 +228,9 @@ function table(name, otherwise) {
 /** What is known of the models: `{id: {seconds, output}}`. */
 export const catalog = () => table("models.json", {});
 
+/** The names of the operators that make, await or store videos. */
+export const operators = () => table("operators.json", []);
+
 /** The next step after each class of error, and texts of failures that may pass: `{steps, transient}`. */
 export const advice = () => table("advice.json", { steps: {}, transient: [] });
 
@@ -244,14 +247,6 @@ export async function estimate(model, inputs) {
   } catch {
     return null; // a page without a price is better than none
   }
-}
-
-let names = null;
-
-/** The names of the operators that make, await or store videos. */
-export function operators() {
-  names ??= fetch(new URL("operators.json", import.meta.url)).then((answer) => answer.json());
-  return names;
 }
 
 /**

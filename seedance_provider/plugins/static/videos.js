@@ -1,16 +1,15 @@
 // The videos of a run or a DAG: task instances by Airflow's REST API, what they left behind by one request for each run.
 
 import { Refused, ask, get, operators } from "./airflow.js";
+import { isOver } from "./records.js";
 
 const PAGE = 100; // the most that Airflow's REST API gives by default
 const READ_AT_ONCE = 2000; // task instances of a run that are read without being asked to
 const READ_OF_DAG = 200;
 const RUNS_AT_ONCE = 4;
-const OVER = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]);
 const WAITS = new Set([null, "none", "scheduled", "queued", "upstream_failed", "skipped", "removed"]);
 
 const isText = (value) => typeof value === "string" && value !== "";
-const isOver = (state) => OVER.has(state);
 const nameOf = (row) => (row.map_index >= 0 ? `${row.task_id}[${row.map_index}]` : row.task_id);
 
 /** Videos that are read page by page, and again while they are being made. */
@@ -116,7 +115,7 @@ export class Videos {
   read(row) {
     const left = this.records.get(row.dag_run_id)?.get(nameOf(row)) ?? {};
     const fields = row.rendered_fields ?? {};
-    const { prompt, search } = promptOf(fields.inputs);
+    const { prompt, search } = promptOf(left.prompt === undefined ? fields.inputs : { prompt: left.prompt });
     const id = [left.id, fields.seedance_task_id].find(isText) ?? null;
     const isLater = /Sensor|ToObjectStorage/.test(row.operator ?? "");
     if (isLater && !id && WAITS.has(row.state ?? null)) return null; // what it waits for is there already
