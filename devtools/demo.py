@@ -91,6 +91,7 @@ def run(*, keep_ui: bool) -> int:
             DAGS_FOLDER,
             say=say,
             env=SETTINGS | {"HOME": home, "AIRFLOW__SEEDANCE__LEDGER_PATH": f"file://{home}/ledger"},
+            split_api=keep_ui,  # who triggers a DAG while tasks run would wait for a minute
         ) as airflow,
     ):
         airflow.add_connection("seedance_default", emulator.connection_json)
@@ -104,6 +105,7 @@ def run(*, keep_ui: bool) -> int:
             print(f"The run ended as {state}; above is the log of {SENSOR}.", file=sys.stderr)
             return 1
         show_result(airflow, emulator, run_id)
+        print(f"Emulator:  {emulator.url}/_admin/bill")
         print(f"Airflow:   {airflow.url}/dags/{DAG_ID}/runs/{run_id}")
         if keep_ui:
             print("\nThe UI is up, no login needed. Trigger any DAG there; Ctrl-C here ends everything.", flush=True)
