@@ -12,6 +12,7 @@ from airflow import __version__ as airflow_version
 from packaging.version import Version
 
 from tests.conftest import EXAMPLES
+from tests.support.examples import load_examples, run_example
 
 if TYPE_CHECKING:
     from seedance_provider.testing import Emulator
@@ -103,6 +104,19 @@ def test_daily_runs_without_a_logical_date(run, examples, seedance_emulator):
     assert finished.state == "success"
     day = finished.instance("create_video").dag_run.run_after.date().isoformat()
     assert f"reads {day} turns over" in seedance_emulator.bill()["tasks"][0]["prompt"]
+
+
+def test_daily_is_charged_once_a_day_however_often_it_runs(airflow_database, seedance_emulator, tmp_path, monkeypatch):
+    """To trigger it while it is paused starts two runs."""
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__POLL_INTERVAL", "0.1")
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", f"file://{tmp_path}")
+    dag = load_examples().dags["seedance_daily"]
+
+    first, second = run_example(dag), run_example(dag)
+
+    assert first.state == second.state == "success"
+    assert first.xcom("create_video") == second.xcom("create_video")
+    assert created(seedance_emulator) == 1
 
 
 def test_daily_is_not_charged_twice_when_the_outcome_of_a_request_is_unknown(run, seedance_emulator):

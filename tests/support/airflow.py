@@ -92,12 +92,15 @@ class DagOutcome:
                     dag_id=dag_id, run_id=run_id, task_id=ti.task_id, map_index=ti.map_index
                 )
                 xcoms = {row.key: _loaded(row.value) for row in rows}
-                self._outcomes[ti.task_id, ti.map_index] = Outcome(
-                    str(ti.state), ti.try_number, xcoms, ti._rendered_map_index
-                )
+                self._outcomes[ti.task_id, ti.map_index] = Outcome(str(ti.state), ti.try_number, xcoms, _name_of(ti))
 
     def __getitem__(self, key: str | tuple[str, int]) -> Outcome:
         return self._outcomes[key if isinstance(key, tuple) else (key, -1)]
+
+
+def _name_of(ti: Any) -> Any:
+    """The name that was rendered; Airflow 3's public one is the map index where there is none."""
+    return ti._rendered_map_index if hasattr(ti, "_rendered_map_index") else ti.rendered_map_index
 
 
 def _loaded(value: Any) -> Any:

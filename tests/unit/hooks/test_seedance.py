@@ -564,7 +564,10 @@ def test_the_form_of_airflow_2_offers_the_policies_as_a_list_and_keeps_what_was_
     assert "selected" in drawn("safe").partition('value="safe"')[2]
     # A wrong value is shown, not replaced.
     assert '<option value="&lt;b&gt;" selected>&lt;b&gt;</option>' in drawn("<b>")
-    form = form_class(data={"submit_policy": "often"})
+    from werkzeug.datastructures import MultiDict
+
+    assert form_class(MultiDict({"submit_policy": "safe"})).validate()
+    form = form_class(MultiDict({"submit_policy": "often"}))
     assert not form.validate()
     # The script of the page finds, hides and restores fields by this class.
     assert all("form-control" in form[name]() for name in CONN_FIELDS if name != "allow_insecure_http")
