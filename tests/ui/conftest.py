@@ -33,6 +33,7 @@ def browser() -> Iterator[Browser]:
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("there is no Chromium (apt-get install chromium)")
+    api.expect.set_options(timeout=20_000)  # a busy machine must not fail a test
     with api.sync_playwright() as playwright:
         # Chromium's own sandbox needs rights that root in a container has not; it opens pages of this machine only.
         yield playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
@@ -73,8 +74,10 @@ class Visitor:
 
     def gallery(self, count: int) -> None:
         """Open the gallery of the run, and wait until it has all of its videos."""
+        from playwright.sync_api import expect
+
         self.open("gallery", dag_id=DAG_ID, run_id=self.run_id)
-        self.page.wait_for_function("count => document.querySelectorAll('.tile').length === count", arg=count)
+        expect(self.page.locator(".tile")).to_have_count(count)  # wait_for_function is against the page's policy
 
     def click(self, what: Any, name: str) -> None:
         """Click, and count it."""

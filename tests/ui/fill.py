@@ -77,7 +77,7 @@ def _left_behind(number: int, is_failed: bool, video_url: str) -> dict[str, Any]
         "model": "seedance2-fast",
         "credits_used": "140",
         "outputs": [] if is_failed else [{"url": video_url, "width": 1280, "height": 720, "last_frame_image": None}],
-        "failure": {"message": REASONS[number % len(REASONS)], "code": "1001"} if is_failed else None,
+        "failure": {"message": REASONS[number // FAILS_EVERY % len(REASONS)], "code": "1001"} if is_failed else None,
         "create_time": 1_790_000_000_000,
         "complete_time": 1_790_000_060_000 + 1000 * (number % 90),
     }

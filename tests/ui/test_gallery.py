@@ -131,10 +131,13 @@ def test_two_videos_are_compared_beside_each_other(gallery: Visitor, screenshot:
     page.get_by_label("Compare clips[1]").check()
     columns = page.get_by_role("region", name="Comparison").get_by_role("article")
     expect(columns).to_have_count(2)
-    page.wait_for_function("[...document.querySelectorAll('article video')].every(video => video.readyState >= 1)")
-    assert page.locator("article video").count() == 2
+    players = page.locator("article video")
+    expect(players).to_have_count(2)
+    for player in players.all():
+        expect(player).not_to_have_js_property("readyState", 0)
     page.get_by_role("button", name="Play both").click()
-    page.wait_for_function("[...document.querySelectorAll('article video')].every(video => video.currentTime > 0)")
+    for player in players.all():
+        expect(player).not_to_have_js_property("currentTime", 0)
     screenshot(page, "comparison")
     page.get_by_label("Compare picture").check()
     expect(page.get_by_role("article", name="clips[0]")).to_have_count(0)
