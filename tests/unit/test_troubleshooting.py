@@ -116,7 +116,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     for link in links_in(page):
         path, _, anchor = link.partition("#")
         if path.startswith(REPOSITORY):
-            target = ROOT / re.sub(r"^(?:blob|tree)/main/", "", path.removeprefix(REPOSITORY))
+            target = ROOT / re.sub(r"^(?:blob|tree|raw)/main/", "", path.removeprefix(REPOSITORY))
         elif "://" in path:
             continue
         else:
