@@ -100,7 +100,8 @@ function failure(key, { instance, error, id, record }, next) {
 
 /** What happened, with all details, but without what is shown apart from it. */
 function reasonOf({ text, message, type }) {
-  if (typeof text !== "string") return String(message ?? "Airflow does not tell why.");
+  // Of a failed generation the vendor's words are all there is; the text adds advice, which stands below.
+  if (typeof text !== "string" || (type === "SeedanceTaskFailedError" && message)) return String(message ?? "Airflow does not tell why.");
   return text.replace(`${type}: `, "").replace(/\. Charged: \w+( \(task [^()]*\))?$/, ".");
 }
 
@@ -113,13 +114,16 @@ function nextStep(error, id, next) {
     ];
   }
   if (error.charged === "unknown" && !id) {
+    const collect = String(error.text).includes(" adopt ")
+      ? "run the command above with its id, then clear this task"
+      : "collect it with SeedanceTaskSensor(seedance_task_id=...)";
     return [
       el("p", {}, "Whether the vendor accepted the video is not known. Before anything is sent again, check:"),
       el(
         "ol",
         {},
         el("li", {}, "Is the video in the account's task list on the vendor's site? Compare prompt and time."),
-        el("li", {}, "If it is there: collect it with SeedanceTaskSensor(seedance_task_id=...), free."),
+        el("li", {}, `If it is there: ${collect}, free.`),
         el("li", {}, "If it is not: clear this task, which submits it again."),
       ),
     ];
