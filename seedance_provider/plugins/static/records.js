@@ -3,6 +3,7 @@
 import { Refused, get, taskInstance, taskPath, xcom } from "./airflow.js";
 
 const KEYS = ["seedance_task_id", "seedance_task", "seedance_error", "seedance_files", "seedance_inputs"];
+const LONGEST_ID = 255;
 const MOST_LOOKS = 8;
 const PAGE = 100;
 const OVER = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]);
@@ -21,7 +22,7 @@ const isObject = (value) => value !== null && typeof value === "object" && !Arra
 
 // XComs can be edited, and a backend may keep them elsewhere: what has another form is not there.
 const USABLE = {
-  seedance_task_id: (value) => (typeof value === "string" && value ? value : null),
+  seedance_task_id: (value) => (typeof value === "string" && value && value.length <= LONGEST_ID ? value : null),
   seedance_task: (value) => (isObject(value) ? { ...value, outputs: outputsOf(value.outputs) } : null),
   seedance_error: (value) => (isObject(value) ? value : null),
   seedance_files: (value) => (Array.isArray(value) ? value.map((file) => (isObject(file) ? file : {})) : null),
@@ -76,7 +77,7 @@ export async function videoOf(key) {
   };
   video.id = [
     own.seedance_task_id?.value, video.record?.seedance_task_id, rendered.seedance_task_id, video.error?.seedance_task_id,
-  ].find((id) => typeof id === "string" && id) ?? null;
+  ].find((id) => USABLE.seedance_task_id(id) !== null) ?? null;
   if (video.id) await complete(video, key);
   return video;
 }

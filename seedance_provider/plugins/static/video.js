@@ -76,7 +76,7 @@ function failure(key, { instance, error, id, record }, next) {
       up_for_retry: "The last try failed.",
       upstream_failed: "A task before this one failed, so this one did not run.",
     }[instance.state];
-    return el("section.notice.failed", { role: "alert" }, el("h2", {}, reason), el("p", {}, log));
+    return el("section.notice.failed", { role: "alert" }, el("h2", {}, "Why it failed"), longText(reason), el("p", {}, log));
   }
   const soft = instance.state === "skipped" || instance.state === "success";
   const charged = { no: "Nothing was charged.", yes: "The video is charged.", unknown: "It may have been charged." };
@@ -310,7 +310,7 @@ function usually(model) {
 
 function uses(key, { id, record, files }) {
   const url = record?.outputs?.[0]?.url;
-  const path = files?.[0]?.path;
+  const path = typeof files?.[0]?.path === "string" ? files[0].path : null;
   const line = id && !record?.failure ? sensorLine(id) : null;
   const buttons = [
     id && copyButton("id", id),
