@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from tests.ui.rig import DAG_ID, HIDDEN_DAG_ID, RUNNING, Rig
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Frame, Locator, Page
+    from playwright.sync_api import FrameLocator, Locator, Page
 
     from tests.ui.conftest import Visitor
 
@@ -31,10 +31,9 @@ def fact(page: Page, name: str) -> Locator:
     return page.locator(f"dt:text-is('{name}') + dd").first
 
 
-def framed(visitor: Visitor) -> Frame:
+def framed(visitor: Visitor) -> FrameLocator:
     """Our page within Airflow's."""
-    visitor.page.wait_for_function("[...frames].some(each => each.document?.querySelector('main:not([aria-busy]) h1'))")
-    return next(each for each in visitor.page.frames if each.parent_frame is not None)
+    return visitor.page.frame_locator("iframe")
 
 
 @pytest.fixture
@@ -141,12 +140,10 @@ def test_the_link_on_details_opens_the_page_within_airflow_and_leads_to_its_neig
     where = f"dags/{DAG_ID}/runs/{quote(visitor.run_id)}/tasks/clips/mapped"
     visitor.page.goto(f"{visitor.url}/{where}/0/details")
     visitor.page.get_by_role("link", name="Video page").click()
-    frame = framed(visitor)
-    frame.get_by_role("link", name="Next").click()
+    framed(visitor).get_by_role("link", name="Next").click()
     visitor.page.wait_for_url(re.compile("/plugin/seedance-videos/seedance/ui/video.*map_index=1"))
-    frame = framed(visitor)
-    expect(frame.get_by_role("link", name="Previous")).to_be_visible()
-    frame.get_by_role("link", name="Task in Airflow").click()
+    expect(framed(visitor).get_by_role("link", name="Previous")).to_be_visible()
+    framed(visitor).get_by_role("link", name="Task in Airflow").click()
     visitor.page.wait_for_url(f"{visitor.url}/{where}/1")
 
 
