@@ -347,6 +347,7 @@ def test_prune_keeps_what_was_not_delivered(run: Run, ledger: Path) -> None:
 
 def test_as_a_module_it_prints_nothing_but_json_to_standard_output(seedance_emulator: Emulator) -> None:
     seedance_task_id = SeedanceHook().create_task("seedance-20", GOOD)
+    seedance_emulator.add_fault("status_word", word="generating")  # an end is told by the record alone
     command = [
         sys.executable,
         "-m",
