@@ -83,6 +83,7 @@ SHARED = ("real_airflow", "rig")
 """Fixtures that several files share for as long as the session lasts, because they start an Airflow."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not hasattr(config, "workerinput"):
         # A shared Airflow runs until the session ends: what does not need it goes first, undisturbed.
