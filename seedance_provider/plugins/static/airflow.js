@@ -164,7 +164,9 @@ export function redirected() {
   const outer = airflowWindow()?.location;
   if (!outer || location.search || !outer.search) return false;
   const asked = outer.pathname.match(/\/plugin\/seedance-videos\/.*seedance\/ui\/(video|gallery|spending)$/);
-  if (!asked) return false;
+  const frame = window.frameElement;
+  if (!asked || frame.dataset.followed === outer.href) return false; // the reader has gone on to the start
+  frame.dataset.followed = outer.href;
   location.replace(new URL(`${PAGES}${asked[1]}${outer.search}`, BASE));
   return true;
 }
