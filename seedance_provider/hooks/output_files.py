@@ -338,7 +338,8 @@ def open_store(url: str) -> tuple[Any, str]:
     :raises SeedanceTransferError: if that could not be told.
     """
     try:
-        opened = ObjectStoragePath(url)
+        # Airflow 3.1 takes a relative path for one below the root.
+        opened = ObjectStoragePath(url if "://" in url else Path(url).absolute())
         return opened.fs, str(opened.path).rstrip("/")
     except (ImportError, ValueError, AirflowNotFoundException) as error:
         problem: SeedanceError = SeedanceConfigurationError(

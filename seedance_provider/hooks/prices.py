@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from seedance_provider.api.pricing import PriceList, parse_price_list
@@ -20,7 +22,8 @@ def read_price_list() -> PriceList:
         return {}
     where = f"[seedance] price_list {path}"
     try:
-        text = ObjectStoragePath(path).read_text(encoding="utf-8")
+        # Airflow 3.1 takes a relative path for one below the root.
+        text = ObjectStoragePath(path if "://" in path else Path(path).absolute()).read_text(encoding="utf-8")
     except (FileNotFoundError, ImportError, ValueError) as error:
         raise SeedanceConfigurationError(f"{where} cannot be read ({type(error).__name__}: {error!s:.200})") from error
     except Exception as error:
