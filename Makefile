@@ -7,8 +7,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
-# Most tests wait rather than work. A file stays together, and what takes longest begins first.
-PYTEST_WORKERS ?= 3
+# Most tests wait rather than work: one worker starts Airflows, one after the other, the other runs the rest.
+PYTEST_WORKERS ?= 2
 PYTEST_PARALLEL = -n $(PYTEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 BENCH_ARGS ?=
 SOURCES = $(wildcard seedance_provider dags_examples tests devtools benchmarks)

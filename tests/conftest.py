@@ -85,18 +85,24 @@ SHARED = ("real_airflow", "rig")
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not hasattr(config, "workerinput"):
-        # A shared Airflow runs until the session ends: what does not need it goes first, undisturbed.
-        items.sort(key=lambda item: _shared(item) is not None)
-        return
-    # A worker of pytest-xdist takes file after file. What takes minutes goes first, so that all end about together.
-    items.sort(key=lambda item: (_shared(item) is None, "integration" not in item.path.parts))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_shared(item) or item.nodeid.partition("::")[0]))
+    # A shared Airflow runs until the session ends: what does not need it goes first, undisturbed.
+    items.sort(key=_shared)
+    if hasattr(config, "workerinput"):
+        # One worker of pytest-xdist takes all that starts an Airflow, one after the other, and begins at once; the
+        # other takes file after file of the rest.
+        items.sort(key=lambda item: not _starts_airflow(item))
+        for item in items:
+            group = "airflow" if _starts_airflow(item) else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
-def _shared(item: pytest.Item) -> str | None:
-    return next((name for name in SHARED if name in getattr(item, "fixturenames", ())), None)
+def _shared(item: pytest.Item) -> int:
+    names = getattr(item, "fixturenames", ())
+    return max((number for number, name in enumerate(SHARED, 1) if name in names), default=0)
+
+
+def _starts_airflow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("airflow_processes") is not None or "ui" in item.path.parts
 
 
 @pytest.fixture(scope="session")
