@@ -25,8 +25,14 @@ BROUGHT_BY_THE_CALLER = {
     ("seedance_provider.plugins.answers", "sqlalchemy"),  # the API server serves requests
     ("seedance_provider.plugins.events", "sqlalchemy"),
     ("seedance_provider.plugins.pages", "fastapi"),
+    ("seedance_provider.plugins.shared", "anyio"),
+    ("seedance_provider.plugins.spending", "anyio"),
+    ("seedance_provider.plugins.spending", "fastapi"),
     ("seedance_provider.plugins.stored", "anyio"),
     ("seedance_provider.plugins.stored", "fastapi"),
+    ("seedance_provider.plugins.videos", "anyio"),
+    ("seedance_provider.plugins.videos", "fastapi"),
+    ("seedance_provider.plugins.videos", "sqlalchemy"),
 }
 FOREIGN = {
     (each.importer, package)
