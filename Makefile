@@ -7,9 +7,6 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
-# Most tests wait rather than work: one worker starts Airflows, one after the other, the other runs the rest.
-PYTEST_WORKERS ?= 2
-PYTEST_PARALLEL = -n $(PYTEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 BENCH_ARGS ?=
 SOURCES = $(wildcard seedance_provider dags_examples tests devtools benchmarks)
 
@@ -27,7 +24,7 @@ demo-ui: runtime ## the same, and keep Airflow's web UI running until Ctrl-C
 
 test: dev ## run every test, with coverage (PYTEST_ARGS="-k name": only some, and no minimum of coverage)
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
+	@$(BIN)/python devtools/run_tests.py $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report $(if $(PYTEST_ARGS),--fail-under=0)
 

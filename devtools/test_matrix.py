@@ -24,7 +24,7 @@ UV = Path(sys.executable).parent / "uv"
 EXAMPLES = tuple(f"tests/integration/test_{name}.py" for name in ("docs", "example_dags", "example_pipelines"))
 TESTS = ("tests/unit", "tests/contract", *EXAMPLES)
 TOOLS = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "coverage>=7.10", "uv")
-WORKERS = ("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")
+WORKERS = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 LINE_BYTES = 4 * 1024**3
 """Memory for one line of Airflow."""
 SERVICES = ("apache-airflow-providers-openlineage", "apache-airflow-providers-sqlite", "moto[server]>=5", "s3fs")

@@ -83,26 +83,14 @@ SHARED = ("real_airflow", "rig")
 """Fixtures that several files share for as long as the session lasts, because they start an Airflow."""
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # A shared Airflow runs until the session ends: what does not need it goes first, undisturbed.
     items.sort(key=_shared)
-    if hasattr(config, "workerinput"):
-        # One worker of pytest-xdist takes all that starts an Airflow, one after the other, and begins at once; the
-        # other takes file after file of the rest.
-        items.sort(key=lambda item: not _starts_airflow(item))
-        for item in items:
-            group = "airflow" if _starts_airflow(item) else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _shared(item: pytest.Item) -> int:
     names = getattr(item, "fixturenames", ())
     return max((number for number, name in enumerate(SHARED, 1) if name in names), default=0)
-
-
-def _starts_airflow(item: pytest.Item) -> bool:
-    return item.get_closest_marker("airflow_processes") is not None or "ui" in item.path.parts
 
 
 @pytest.fixture(scope="session")
