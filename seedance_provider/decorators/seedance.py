@@ -53,6 +53,8 @@ class _SeedanceDecoratedOperator(DecoratedOperator, SeedanceGenerateVideoOperato
         **SeedanceGenerateVideoOperator.template_fields_renderers,
     }
     custom_operator_name = "@task.seedance"
+    if not hasattr(SeedanceGenerateVideoOperator, "xcom_push"):
+        xcom_push = None  # Airflow 3.0 hands it on at the end of execute, to nobody, and its operators have none
     _written: dict[str, Any] | None = None
     """The inputs that the function wrote; they take the place of ``inputs`` for the UI's rendered templates."""
     _given: Mapping[str, Any] | str = {}

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 def _note_delivered(context: Context) -> None:
     """Note a success that Airflow has taken; an ``on_success_callback`` beside the user's own."""
-    task: Any = context["task"]
+    # Airflow 3.0 executes a copy of the context's task.
+    task: Any = getattr(context["ti"], "task", None) or context["task"]
     task._job(context).receipts.note_delivered(*task._delivered)
 
 
