@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 SOURCES = $(wildcard seedance_provider dags_examples tests devtools benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-matrix bench lint types docs format build clean runtime dev python
+.PHONY: help demo demo-ui test test-slow test-matrix bench lint types docs format build clean runtime dev python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,11 +22,14 @@ demo: runtime ## run an example on a real local Airflow against the emulator, pr
 demo-ui: runtime ## the same, and keep Airflow's web UI running until Ctrl-C
 	@$(BIN)/python devtools/demo.py --ui
 
-test: dev ## run every test, with coverage (PYTEST_ARGS="-k name": only some, and no minimum of coverage)
+test: dev ## run every test but the slow ones, with coverage (PYTEST_ARGS="-k name": only some, and no minimum of coverage)
 	@$(BIN)/coverage erase
 	@$(BIN)/python devtools/run_tests.py $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report $(if $(PYTEST_ARGS),--fail-under=0)
+
+test-slow: dev ## run the tests that take minutes with real processes: forms that are answered, callbacks behind a proxy
+	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-matrix: dev ## run what needs no Airflow processes on Airflow 2.11 to 3.4 (AIRFLOW=3.1: on one; TESTS=file: only some)
 	@$(BIN)/python devtools/test_matrix.py $(AIRFLOW) $(if $(TESTS),--tests $(TESTS))

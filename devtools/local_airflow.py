@@ -487,7 +487,7 @@ class LocalAirflow:
             ("scheduler", "trigger_timeout_check_interval"): "2",
             ("scheduler", "enable_health_check"): "False",
             ("triggerer", "job_heartbeat_sec"): "1",
-            ("dag_processor", "min_file_process_interval"): "60",
+            ("dag_processor", "min_file_process_interval"): "5",
             ("dag_processor", "refresh_interval"): "5",
             ("logging", "trigger_log_server_port"): str(self._trigger_log_port),
             ("logging", "worker_log_server_port"): str(self._worker_log_port),
@@ -502,7 +502,7 @@ class LocalAirflow:
                 ("webserver", "secret_key"): secrets.token_hex(32),
                 ("scheduler", "scheduler_heartbeat_sec"): "1",
                 ("scheduler", "dag_dir_list_interval"): "5",
-                ("scheduler", "min_file_process_interval"): "60",
+                ("scheduler", "min_file_process_interval"): "5",
             }
             env["_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK"] = "1"  # SQLite and LocalExecutor
         for (section, option), value in settings.items():

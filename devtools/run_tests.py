@@ -20,10 +20,12 @@ def main() -> int:
     if arguments := sys.argv[1:]:
         return subprocess.run([*PYTEST, *arguments], cwd=ROOT, check=False).returncode
     with tempfile.TemporaryFile() as output:
-        command = [*PYTEST, "-m", "airflow_processes", "--color=no"]
+        command = [*PYTEST, "-m", "airflow_processes and not slow", "--color=no"]
         with subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT) as beside:
             try:
-                code = subprocess.run([*PYTEST, "-m", "not airflow_processes"], cwd=ROOT, check=False).returncode
+                code = subprocess.run(
+                    [*PYTEST, "-m", "not airflow_processes and not slow"], cwd=ROOT, check=False
+                ).returncode
                 print("\nWhat starts an Airflow, run meanwhile:", flush=True)
                 beside.wait()
             finally:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.airflow_processes,
+    pytest.mark.slow,
     pytest.mark.skipif(Version(airflow_version) < Version("3.1"), reason="Airflow 3.1 brought the forms"),
 ]
 

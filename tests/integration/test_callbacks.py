@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 
 pytestmark = [
     pytest.mark.airflow_processes,
+    pytest.mark.slow,
     pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow 3.1 and later have the receiver"),
 ]
 VIDEOS = 8

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.airflow_processes
 
-TASK_ID = re.compile(r"task_\w+")
+TASK_ID = re.compile(r"task_[a-z0-9]{24}")
 # One Airflow for all of them, by the tool itself: it wants settings under which a lost worker is noticed in seconds.
 FREE = ("before_intent", "id_stored", "deferred", "resuming", "success_taken", "clear_failed", "clear_deferred")
 UNKNOWN = {"after_intent": 0, "reply": 1, "clear_unknown": 1, "changed_unknown": 1}

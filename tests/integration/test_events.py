@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from devtools.local_airflow import LocalAirflow
+from devtools.local_airflow import LocalAirflow, LocalAirflowError
 from seedance_provider.testing import Emulator
 from tests.conftest import EXAMPLES, ROOT
 from tests.integration.conftest import API_KEY
@@ -37,7 +37,14 @@ class Running(NamedTuple):
         assets = self.airflow.api("GET", "assets", params={"limit": 100, "only_active": False})["assets"]
         (found,) = [each["id"] for each in assets if each["name"] == asset]
         query = {"asset_id": found, "order_by": "timestamp"}
-        return list(self.airflow.api("GET", "assets/events", params=query)["asset_events"])
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return list(self.airflow.api("GET", "assets/events", params=query)["asset_events"])
+            except LocalAirflowError:  # Airflow answers 500 while a run that an event starts waits for its start
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
 
     def runs(self, dag_id: str, count: int, timeout: float = 60) -> list[dict[str, Any]]:
         """The first runs of a DAG that starts by itself, ended."""
