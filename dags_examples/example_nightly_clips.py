@@ -31,7 +31,7 @@ A test of this DAG for your CI is in `docs/testing-your-dags.md`.
 
 ### What to look at in the UI
 
-The mapped instances of `make_clip`, named by night and product; the XCom of `report`.
+The mapped instances of `make_clip`, named by their prompts; the XCom of `report`.
 """
 
 import csv
@@ -99,6 +99,5 @@ with DAG(
         budget=FOLDER,
         budget_credits=3000,
         pool="seedance",
-        map_index_template="{{ task.idempotency_key }}",
     ).expand_kwargs(clips)
     make_clip >> report(clips, FOLDER)

@@ -380,6 +380,8 @@ class TestSessions:
     def test_leave_nothing_unclosed(
         self, serve: Any, settings: Any, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
     ) -> None:
+        gc.collect()  # what other tests have left
+        recwarn.clear()
         server = serve(OK, wire.reset, wire.endless, answer(500))
 
         def flow() -> Flow[None]:
