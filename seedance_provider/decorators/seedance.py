@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from seedance_provider.execution.job import Job
     from seedance_provider.execution.submit import Submission
 
-XCOM_INPUTS_KEY = "seedance_inputs"
-"""The XCom key of the inputs that a function wrote."""
-
 Parameters = ParamSpec("Parameters")
 Written = TypeVar("Written", bound=str | Mapping[str, Any])
 
@@ -123,6 +120,7 @@ class _SeedanceDecoratedOperator(DecoratedOperator, SeedanceGenerateVideoOperato
         :raises SeedanceInvalidRequestError: if the function returned none.
         """
         from seedance_provider.execution.job import parse_inputs
+        from seedance_provider.execution.submit import XCOM_INPUTS_KEY
 
         asked = determine_kwargs(self.python_callable, self.op_args, job.context)
         written = self.python_callable(*self.op_args, **{**asked, **self.op_kwargs})

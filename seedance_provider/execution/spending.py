@@ -40,6 +40,27 @@ class Ceiling:
         return f"Raise {self.where}, or choose another model, size or duration"
 
 
+_OF_CONNECTION = "conn/"
+
+
+def today() -> str:
+    """The day (UTC) whose budget counts now."""
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def budget_of_day(conn_id: str, day: str) -> str:
+    """The name of the budget that holds what a connection spends on a day."""
+    return f"{_OF_CONNECTION}{conn_id}/{day}"
+
+
+def read_budget_of_day(budget: str) -> tuple[str, str] | None:
+    """The connection and the day of such a name; None for any other budget."""
+    if not budget.startswith(_OF_CONNECTION):
+        return None
+    conn_id, _, day = budget.removeprefix(_OF_CONNECTION).rpartition("/")
+    return conn_id, day
+
+
 def ceilings(job: Job) -> Iterator[Ceiling]:
     """The ceilings of a task instance, those of one task first."""
     settings = job.hook.settings
@@ -49,10 +70,8 @@ def ceilings(job: Job) -> Iterator[Ceiling]:
     if settings.max_credits_per_task is not None:
         yield Ceiling(settings.max_credits_per_task, f"max_credits_per_task {extra}")
     if settings.max_credits_per_day is not None:
-        day = time.strftime("%Y-%m-%d", time.gmtime())
-        yield Ceiling(
-            settings.max_credits_per_day, f"max_credits_per_day {extra}", f"conn/{job.seedance_conn_id}/{day}"
-        )
+        budget = budget_of_day(job.seedance_conn_id, today())
+        yield Ceiling(settings.max_credits_per_day, f"max_credits_per_day {extra}", budget)
     if job.budget is not None and job.budget_credits is not None:
         yield Ceiling(job.budget_credits, "budget_credits", job.budget)
 

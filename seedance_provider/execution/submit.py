@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from seedance_provider.execution.memory import Found
 
 XCOM_TASK_ID_KEY = "seedance_task_id"
+XCOM_INPUTS_KEY = "seedance_inputs"
+"""The inputs that the function of a decorated task wrote."""
 
 
 @dataclass(frozen=True, slots=True)

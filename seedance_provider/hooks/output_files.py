@@ -20,13 +20,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, ObjectStoragePath
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from seedance_provider import defaults
 from seedance_provider.api import schedule
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError, SeedanceTransferError
 from seedance_provider.hooks.ledger_files import Folder
 from seedance_provider.hooks.media import HEAD, recognise
+from seedance_provider.hooks.paths import object_path
 
 if TYPE_CHECKING:
     import threading
@@ -338,8 +339,7 @@ def open_store(url: str) -> tuple[Any, str]:
     :raises SeedanceTransferError: if that could not be told.
     """
     try:
-        # Airflow 3.1 takes a relative path for one below the root.
-        opened = ObjectStoragePath(url if "://" in url else Path(url).absolute())
+        opened = object_path(url)
         return opened.fs, str(opened.path).rstrip("/")
     except (ImportError, ValueError, AirflowNotFoundException) as error:
         problem: SeedanceError = SeedanceConfigurationError(

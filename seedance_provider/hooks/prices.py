@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from airflow.providers.common.compat.sdk import ObjectStoragePath
-
 from seedance_provider.api.pricing import PriceList, parse_price_list
 from seedance_provider.config import price_list_path
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError
+from seedance_provider.hooks.paths import object_path
 
 
 def read_price_list() -> PriceList:
@@ -22,8 +19,7 @@ def read_price_list() -> PriceList:
         return {}
     where = f"[seedance] price_list {path}"
     try:
-        # Airflow 3.1 takes a relative path for one below the root.
-        text = ObjectStoragePath(path if "://" in path else Path(path).absolute()).read_text(encoding="utf-8")
+        text = object_path(path).read_text(encoding="utf-8")
     except (FileNotFoundError, ImportError, ValueError) as error:
         raise SeedanceConfigurationError(f"{where} cannot be read ({type(error).__name__}: {error!s:.200})") from error
     except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CONTEXT_KEY = "seedance"
 
-ADVICE: dict[type[SeedanceError], str] = {
+_ADVICE: dict[type[SeedanceError], str] = {
     exceptions.SeedanceConfigurationError: "Fix what the message names, then clear the task",
     exceptions.SeedanceInvalidRequestError: "Change the inputs, then clear the task",
     exceptions.SeedanceBudgetExceededError: "Raise the ceiling or choose a cheaper model, then clear the task",
@@ -34,7 +34,6 @@ ADVICE: dict[type[SeedanceError], str] = {
     exceptions.SeedanceTransferError: "Check the store and its connection, then clear the task",
     exceptions.SeedanceTaskFailedError: "Change the prompt or the media, then clear the task",
 }
-"""The next step after each error; that of the nearest class counts."""
 _READ_THE_LOG = "Read the task's log"
 
 
@@ -166,6 +165,14 @@ def _where(failure: Failure) -> str:
     return ".".join(filter(None, (failure.dag_id, failure.task_id))) + index
 
 
+def next_step(lineage: Iterable[type]) -> str | None:
+    """The next step after an error; that of the nearest class counts.
+
+    :param lineage: The class of the error and its bases, in that order.
+    """
+    return next((_ADVICE[each] for each in lineage if each in _ADVICE), None)
+
+
 def _advice(known: dict[str, Any]) -> str:
     from seedance_provider.api.flows import CHECK_MANUALLY, collect_with  # as in describe
 
@@ -176,7 +183,7 @@ def _advice(known: dict[str, Any]) -> str:
         return f"Collect the video with {collect_with(seedance_task_id)}"
     if lineage and charged == "unknown" and not seedance_task_id:
         return CHECK_MANUALLY
-    return next((ADVICE[each] for each in lineage if each in ADVICE), _READ_THE_LOG)
+    return next_step(lineage) or _READ_THE_LOG
 
 
 def _may_submit(context: Context) -> bool:

@@ -23,7 +23,7 @@ from seedance_provider.api.failures import TRANSIENT_TEXTS
 from seedance_provider.api.records import load_json
 from seedance_provider.exceptions import SeedanceError
 from seedance_provider.hooks.prices import read_price_list
-from seedance_provider.notifications.seedance import ADVICE
+from seedance_provider.notifications.seedance import next_step
 from seedance_provider.plugins import spending, stored, videos
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _models() -> dict[str, Any]:
 def _advice() -> dict[str, Any]:
     """The next step after each class of error, and what is in the texts of failures that may pass."""
     classes = [each for each in vars(exceptions).values() if isinstance(each, type) and issubclass(each, SeedanceError)]
-    found = {kind.__name__: next((ADVICE[each] for each in kind.__mro__ if each in ADVICE), "") for kind in classes}
+    found = {kind.__name__: next_step(kind.__mro__) for kind in classes}
     return {"steps": {name: text for name, text in found.items() if text}, "transient": TRANSIENT_TEXTS}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -19,6 +18,7 @@ from seedance_provider import defaults
 from seedance_provider.config import ledger_path
 from seedance_provider.exceptions import SeedanceError
 from seedance_provider.execution.ledger import GroupBy, SeedanceLedger, collect, orphans, spend
+from seedance_provider.execution.spending import read_budget_of_day, today
 from seedance_provider.plugins.shared import Shared
 from seedance_provider.plugins.videos import readable_dags
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 router = APIRouter()
-
-_DAY_OF_CONNECTION = "conn/"
-"""How the name of the budget begins that holds what a connection spends on a day."""
 
 
 @router.get(
@@ -64,7 +61,8 @@ def _read(days: int) -> tuple[list[LedgerReceipt], dict[str, Decimal]]:
 
 
 def _still_counts(budget: str) -> bool:
-    return not budget.startswith(_DAY_OF_CONNECTION) or budget.endswith(time.strftime("/%Y-%m-%d", time.gmtime()))
+    of_day = read_budget_of_day(budget)
+    return of_day is None or of_day[1] == today()
 
 
 def _told(receipts: list[LedgerReceipt], spent: Mapping[str, Decimal], dag_ids: frozenset[str]) -> bytes:
@@ -85,10 +83,8 @@ def _told(receipts: list[LedgerReceipt], spent: Mapping[str, Decimal], dag_ids: 
 
 
 def _name(budget: str) -> dict[str, str]:
-    if budget.startswith(_DAY_OF_CONNECTION):
-        conn_id, _, day = budget.removeprefix(_DAY_OF_CONNECTION).rpartition("/")
-        return {"connection": conn_id, "day": day}
-    return {"budget": budget}
+    of_day = read_budget_of_day(budget)
+    return {"budget": budget} if of_day is None else dict(zip(("connection", "day"), of_day, strict=True))
 
 
 def _orphan(receipt: LedgerReceipt) -> dict[str, Any]:

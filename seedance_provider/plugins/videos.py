@@ -26,6 +26,7 @@ from sqlalchemy import func, select
 from seedance_provider import defaults
 from seedance_provider.api.records import load_json
 from seedance_provider.execution.results import XCOM_ERROR_KEY, XCOM_FILES_KEY
+from seedance_provider.execution.submit import XCOM_INPUTS_KEY, XCOM_TASK_ID_KEY
 from seedance_provider.links.seedance import XCOM_RECORD_KEY
 from seedance_provider.plugins.shared import Shared
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 router = APIRouter()
 
-_ID_KEY = "seedance_task_id"
-_INPUTS_KEY = "seedance_inputs"
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
 _PROMPT = 4096
 """Characters of a prompt; Airflow cuts rendered fields there by default."""
@@ -157,8 +156,8 @@ def _short(text: Any) -> str | None:
 
 # In this order: what an error says goes before what the record says.
 _READERS: dict[str, Callable[[Any], dict[str, Any]]] = {
-    _ID_KEY: _of_id,
-    _INPUTS_KEY: _of_inputs,
+    XCOM_TASK_ID_KEY: _of_id,
+    XCOM_INPUTS_KEY: _of_inputs,
     XCOM_RECORD_KEY: _of_record,
     XCOM_ERROR_KEY: _of_error,
     XCOM_FILES_KEY: _of_files,

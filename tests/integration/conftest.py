@@ -59,10 +59,10 @@ def real_airflow(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.
     """All processes of Airflow on the example DAGs and those of tests/integration/dags. Takes 15 to 30 s."""
     reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
     capture = pytestconfig.pluginmanager.get_plugin("capturemanager")
+    assert reporter is not None
+    assert capture is not None
 
     def say(line: str) -> None:
-        if reporter is None or capture is None:  # a worker of pytest-xdist has no terminal
-            return
         with capture.global_and_fixture_disabled():
             reporter.ensure_newline()
             reporter.write_line(line)

@@ -582,7 +582,7 @@ def test_a_connection_that_cannot_be_read_may_be_read_later(monkeypatch: pytest.
     def fail(*_: Any) -> Any:
         raise ConnectionError("the database is away")
 
-    monkeypatch.setattr(output_files, "ObjectStoragePath", fail)
+    monkeypatch.setattr(output_files, "object_path", fail)
     with pytest.raises(SeedanceTransferError) as raised:
         storage.prepare("s3://aws@bucket/")
     assert (raised.value.retryable, raised.value.charged) == (True, "no")
