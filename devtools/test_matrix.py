@@ -37,13 +37,17 @@ class Line(NamedTuple):
     extra: tuple[str, ...] = ()  # what else to install, and how
 
 
+OLDEST_COMPAT = ("apache-airflow-providers-common-compat==1.14.1",)
+"""What pyproject.toml allows: Airflow's own constraints name an older one than the newest."""
+
+
 LINES = (
     Line("2.11", "==2.11.*"),
     # Its ObjectStoragePath fails with later ones, though it asks for no limit.
     Line("3.0", "==3.0.6", "2025-09-30", extra=("universal-pathlib<0.3",)),
-    Line("3.1", "==3.1.*"),
+    Line("3.1", "==3.1.*", extra=OLDEST_COMPAT),
     Line("3.2", "==3.2.2", "2026-05-30"),
-    Line("3.3", "==3.3.*"),
+    Line("3.3", "==3.3.*", extra=OLDEST_COMPAT),
     # Its tests read metrics, for which 3.4 has an extra.
     Line("3.4", "==3.4.0b2", extra=("--prerelease=allow", "statsd")),
 )

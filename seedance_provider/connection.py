@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import BaseHook
 
 from seedance_provider import defaults
 from seedance_provider.config import (
@@ -25,6 +25,10 @@ from seedance_provider.config import (
 )
 from seedance_provider.exceptions import SeedanceAuthenticationError, SeedanceConfigurationError
 
+try:
+    from airflow.sdk.log import mask_secret
+except ImportError:  # Airflow 2; common-compat has it from 1.22 on, later than Airflow's own constraints
+    from airflow.utils.log.secrets_masker import mask_secret  # type: ignore[import-not-found,no-redef]
 amask_secret: Callable[[str], Awaitable[None]] | None
 try:
     from airflow.sdk.log import amask_secret

@@ -11,7 +11,7 @@ from seedance_provider.api.schedule import backoff
 from seedance_provider.exceptions import SeedanceError
 
 try:
-    from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
+    from airflow.sdk import RetryDecision, RetryPolicy
 except ImportError as error:
     raise ImportError(
         "SeedanceRetryPolicy needs Airflow 3.3 or later: older versions have no retry policies. Use retries and "

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, overload
 
 from airflow.providers.common.compat.sdk import (
-    SET_DURING_EXECUTION,
     DecoratedOperator,
     determine_kwargs,
     task_decorator_factory,
@@ -78,7 +77,7 @@ class _SeedanceDecoratedOperator(DecoratedOperator, SeedanceGenerateVideoOperato
             python_callable=python_callable,
             op_args=op_args,
             op_kwargs=op_kwargs,
-            inputs=SET_DURING_EXECUTION,  # what is written out here is a part of them, so it is not checked by itself
+            inputs="",  # what is written out here is a part of them, and a text is not checked before it is rendered
             **kwargs,
         )
         self.inputs = {} if inputs is None else inputs

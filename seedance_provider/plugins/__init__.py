@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin, conf
-from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS, AIRFLOW_V_3_4_PLUS
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS, get_base_airflow_version_tuple
 
 from seedance_provider import defaults
 from seedance_provider.links.page import SeedanceVideoPageLink
@@ -62,7 +62,7 @@ def _views() -> list[dict[str, Any]]:
     if _is_set("ledger_path"):
         views.append(_view("Spending on videos", "spending", "nav", "seedance-spending", category="browse"))
     video = _view("Video", f"video?{_TASK_INSTANCE}", "task_instance", "seedance-video")
-    if AIRFLOW_V_3_4_PLUS:
+    if get_base_airflow_version_tuple() >= (3, 4, 0):
         views.append(video | {"applies_to": {"operator": list(defaults.OPERATORS_WITH_VIDEO)}})
     elif _has_tabs():  # on every task of every DAG
         views.append(video)
