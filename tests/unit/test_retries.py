@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from seedance_provider.testing import Emulator
 
 try:
-    from airflow.providers.common.compat.sdk import DAG, RetryAction, RetryDecision
+    from airflow.sdk import DAG, RetryAction, RetryDecision
 
     from seedance_provider.retries import SeedanceRetryPolicy
 except ImportError:
