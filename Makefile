@@ -7,11 +7,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
+AUDIT_ARGS ?=
 BENCH_ARGS ?=
 SOURCES = $(wildcard seedance_provider dags_examples tests devtools benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-slow test-matrix bench lint types docs format build clean runtime dev python
+.PHONY: help demo demo-ui test test-slow test-matrix bench lint audit types docs format build clean runtime dev python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +42,10 @@ bench: python ## measure beside peers and bare loops, write benchmarks/results (
 lint: dev ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
+
+audit: dev ## check the package by bandit, and the dependencies for known vulnerabilities by pip-audit
+	@$(BIN)/bandit -q -c pyproject.toml -r seedance_provider
+	@$(BIN)/python devtools/audit.py $(AUDIT_ARGS)
 
 types: dev ## check types
 	@$(BIN)/mypy
