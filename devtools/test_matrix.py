@@ -27,7 +27,7 @@ TOOLS = ("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "coverage>=7.10"
 WORKERS = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 LINE_BYTES = 4 * 1024**3
 """Memory for one line of Airflow."""
-SERVICES = ("apache-airflow-providers-openlineage", "apache-airflow-providers-sqlite", "moto[server]>=5", "s3fs")
+SERVICES = ("apache-airflow-providers-openlineage", "apache-airflow-providers-sqlite", "moto[server]>=5", "s3fs>=2025")
 
 
 class Line(NamedTuple):
