@@ -92,7 +92,8 @@ with DAG(
             soft_fail=True,
         )
 
-    @task(trigger_rule=TriggerRule.ALL_DONE)
+    # One XCom, where the return type would make one of each key.
+    @task(trigger_rule=TriggerRule.ALL_DONE, multiple_outputs=False)
     def report(pictures: list[dict[str, str]], ti: Any = None) -> dict[str, str]:
         """What became of each picture."""
         outcome = {}
