@@ -8,11 +8,12 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 AUDIT_ARGS ?=
+FUZZ_ARGS ?=
 BENCH_ARGS ?=
 SOURCES = $(wildcard seedance_provider dags_examples tests devtools benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-slow test-matrix bench lint audit types docs format build clean runtime dev python
+.PHONY: help demo demo-ui test test-slow test-matrix fuzz bench lint audit types docs format build clean runtime dev python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,9 @@ test-slow: dev ## run the tests that take minutes with real processes: forms tha
 
 test-matrix: dev ## run what needs no Airflow processes on Airflow 2.11 to 3.4 (AIRFLOW=3.1: on one; TESTS=file: only some)
 	@$(BIN)/python devtools/test_matrix.py $(AIRFLOW) $(if $(TESTS),--tests $(TESTS))
+
+fuzz: dev ## feed all readers of foreign bytes with a million broken inputs (FUZZ_ARGS="--seconds 60 --seed 7": for a minute)
+	@$(BIN)/python devtools/fuzz.py $(FUZZ_ARGS)
 
 bench: python ## measure beside peers and bare loops, write benchmarks/results (BENCH_ARGS="--quick": rough, nothing written)
 	@$(PYTHON) devtools/setup_venv.py bench --venv $(VENV)

@@ -1,6 +1,6 @@
 """Feed everything that reads foreign bytes with millions of broken inputs.
 
-    python devtools/fuzz.py                                  # a million inputs, about 10 minutes
+    python devtools/fuzz.py                                  # a million inputs, about 10 minutes: `make fuzz`
     python devtools/fuzz.py --seconds 60 --seed 7
     python devtools/fuzz.py --only answers,receipts
 
@@ -26,9 +26,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = 'sk-fuzz/"<key>&+\\é'
@@ -97,7 +99,7 @@ def main() -> int:
         os.environ.update(AIRFLOW_HOME=home, AIRFLOW__CORE__UNIT_TEST_MODE="True")
         sys.path.insert(0, str(ROOT))
         logging.disable(logging.CRITICAL)
-        readers = wire_readers() | kept_readers()
+        readers = wire_readers() | kept_readers() | stored_readers(Path(home, "files"))
         if options.only:
             readers = {name: readers[name] for name in options.only.split(",")}
         print(f"seed {options.seed}: {', '.join(readers)}", flush=True)
@@ -215,7 +217,7 @@ def wire_readers() -> dict[str, Reader]:
 
     def checked(text: str) -> None:
         assert KEY not in text, "the API key is shown"
-        assert text == records.clean_text(text), "control characters are shown"
+        assert text.isprintable(), "control characters are shown"
         assert len(text) < MAX_TEXT, f"{len(text):,} characters are shown"
 
     def answers(data: bytes) -> None:
@@ -260,7 +262,8 @@ def wire_readers() -> dict[str, Reader]:
         with contextlib.suppress(ValueError):
             assert "/" in recognise(data[:64], "video/mp4", None), "no MIME type"
 
-    wire = [*samples("recordinfo"), *samples("createtask")]
+    ticket = {"uploadUrl": "https://a.example/put?sig=1", "url": "https://a.example/get", "contentType": "video/mp4"}
+    wire = [*samples("recordinfo"), *samples("createtask"), json.dumps({"code": 200, "data": ticket}).encode()]
     addresses = [
         b"https://cdn.example.com/videos/1.mp4?X-Amz-Signature=secret&x=1",
         b"http://user:secret@[::ffff:127.0.0.1]:8080/a",
@@ -278,26 +281,19 @@ def wire_readers() -> dict[str, Reader]:
 
 
 def kept_readers() -> dict[str, Reader]:
-    """What reads events, receipts, connections and files of ours, which others may have changed."""
+    """What reads events, triggers, connections and configuration, which others may have changed."""
     from seedance_provider.api.pricing import parse_price_list
     from seedance_provider.connection import SeedanceSettings
     from seedance_provider.events import ResumeState, TaskEvent
     from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError
-    from seedance_provider.execution import ledger
-    from seedance_provider.execution.receipts import Receipt, fingerprint
-    from seedance_provider.execution.stores import Facts
-    from seedance_provider.hooks.ledger_files import EntryName
-
-    entry = EntryName(1, 1764009500000, "delivered", "abababababab")
-
-    def receipts(data: bytes) -> None:
-        told = ledger._told(data, entry, entry.written_ms)
-        assert told is None or told.counted_credits.is_finite(), "credits that are no number"
+    from seedance_provider.execution.receipts import fingerprint
+    from seedance_provider.triggers.ledger import SeedanceLedgerTrigger, SeedancePauseTrigger
+    from seedance_provider.triggers.seedance import SeedanceTaskTrigger
+    from seedance_provider.triggers.slots import SeedanceSlotTrigger
 
     def connections(data: bytes) -> None:
         text = data.decode("utf-8", "surrogateescape")
-        host = text[:30] if len(data) % 3 == 0 else "kinovi.ai"
-        connection: Any = SimpleNamespace(host=host, schema=None, port=None, login=None, password=KEY, extra=text)
+        connection: Any = SimpleNamespace(host="kinovi.ai", schema=None, port=None, password=KEY, extra=text)
         refused = ""
         try:
             seconds = SeedanceSettings.from_connection("seedance_default", connection).read_timeout
@@ -306,24 +302,157 @@ def kept_readers() -> dict[str, Reader]:
             refused = str(error)
         assert KEY not in refused, "the API key is shown"
 
+    def hosts(value: Any) -> None:
+        """The other fields of a connection, which the form and the environment bring as text."""
+        members = value if isinstance(value, dict) else {}
+        fields = {name: str(members[name]) for name in ("host", "schema", "password") if name in members}
+        port = members.get("port")
+        connection: Any = SimpleNamespace(
+            host=fields.get("host"),
+            schema=fields.get("schema"),
+            password=fields.get("password"),
+            port=port if isinstance(port, int) else None,
+            extra='{"allow_insecure_http": true}' if len(members) == 2 else None,
+        )
+        with contextlib.suppress(SeedanceError):
+            settings = SeedanceSettings.from_connection("seedance_default", connection)
+            assert urlsplit(settings.base_url).hostname, "no host"
+            assert settings.base_url.isprintable(), "a base URL with control characters"
+            assert settings.api_key.isprintable(), "a key with control characters"
+
+    def price_lists(data: bytes) -> None:
+        with contextlib.suppress(SeedanceConfigurationError):
+            for sizes in parse_price_list(data.decode("utf-8", "replace")).values():
+                assert all(rate.is_finite() for rates in sizes.values() for rate in rates), "a price that is no number"
+
+    kinds = (SeedanceTaskTrigger, SeedanceSlotTrigger, SeedanceLedgerTrigger, SeedancePauseTrigger)
+
+    def triggers(value: Any) -> None:
+        """What a row of the database starts, until it waits."""
+        row = value if isinstance(value, dict) else {}
+        kind = next((kind for kind in kinds if kind.__name__ in str(row.get("classpath"))), kinds[0])
+        try:
+            trigger = kind(**row["kwargs"])
+        except (TypeError, KeyError):  # an argument is missing or none of ours; Airflow tells the task
+            return
+        if (odd := trigger.refusal()) is not None:
+            event = TaskEvent.from_json(json.loads(json.dumps(odd.payload)))
+            assert event.error is not None, "no error"
+            assert len(str(event.error)) < MAX_TEXT, "a long error"
+            return
+        for name, member in trigger.serialize()[1].items():
+            if name not in ("state", "alive", "last_status") and not isinstance(member, (str, type(None))):
+                assert math.isfinite(member * 1000), f"{name} is {member!r}"
+
     recorded = {path.stem: path.read_bytes() for path in (ROOT / "tests" / "recorded").glob("*.json")}
     events = [recorded[name] for name in recorded if name.startswith("event")]
-    kept = [recorded[name] for name in recorded if name.startswith(("receipt", "ledger-"))]
-    extras = [b'{"submit_policy": "safe", "read_timeout": 30, "max_credits_per_day": "1e3", "requests_per_minute": 60}']
-    prices = [b'{"seedance-20": {"720p": 24.93, "1080p": {"per_second": "10", "with_video": 3}}}', b'{"x": 1}']
+    extras = [
+        b'{"submit_policy": "safe", "submit_policy": "vendor"}',
+        b'{"submit_policy": "safe", "read_timeout": 30, "max_credits_per_day": "1e3", "requests_per_minute": 60}',
+    ]
+    addresses = [
+        b'{"host": "https://seedance2-pro.com/api/v1/", "password": "Bearer sk-1", "port": 443}',
+        b'{"host": "kinovi.ai", "schema": "https", "password": "sk-1"}',
+        b'{"host": "http://[::1]:8080", "password": "sk-1", "port": 8080}',
+        b'{"host": "http://seedance.example", "password": "sk-1"}',
+    ]
+    prices = [
+        b'{"seedance-20": {"720p": 24.93, "1080p": ["10", 3]}}',
+        b'{"seedance-2-fast": {"480p": "8.5"}}',
+        b'{"x": 1}',
+    ]
     inputs = [json.dumps({"prompt": "x", "imageUrls": ["https://a/b?Signature=c"], "duration": 5}).encode()]
     return {
         "events": Reader(events, loaded(lambda value: fit(TaskEvent.from_json(value)))),
         "states": Reader(events, loaded(lambda value: json.dumps(ResumeState.from_json(value).to_json()))),
-        "receipts": Reader(kept, receipts),
-        "receipt": Reader(kept, loaded(Receipt.from_json, ValueError)),
-        "facts": Reader(kept, loaded(lambda value: Facts.from_json(value) if isinstance(value, dict) else None)),
+        "triggers": Reader([recorded[name] for name in recorded if name.endswith("_trigger")], loaded(triggers)),
         "connections": Reader(extras, connections),
-        "prices": Reader(prices, loaded(parse_price_list, SeedanceConfigurationError)),
+        "hosts": Reader(addresses, loaded(hosts)),
+        "prices": Reader(prices, price_lists),
         "inputs": Reader(
             inputs,
             loaded(lambda value: fingerprint("m", value if isinstance(value, dict) else {}, conn_id="c", base_url="b")),
         ),
+    }
+
+
+def stored_readers(home: Path) -> dict[str, Reader]:
+    """What reads receipts and the other files of ours in a store.
+
+    :param home: An empty folder.
+    """
+    from seedance_provider.exceptions import SeedanceSubmitUncertainError
+    from seedance_provider.execution import ledger, stores
+    from seedance_provider.execution.memory import Receipts
+    from seedance_provider.execution.receipts import Receipt, Stamp, decide, decide_shared
+    from seedance_provider.execution.signing import Claim, is_signed, read_claim, sign
+    from seedance_provider.execution.stores import Facts, LedgerStore, Owner, read_pointer
+    from seedance_provider.hooks.ledger_files import EntryName, Folder
+    from seedance_provider.hooks.output_files import Place
+
+    entry = EntryName(1, 1764009500000, "delivered", "abababababab")
+    owner = Owner("dag", "run", "task")
+    root = Folder((home / "ledger").as_uri())
+    stores._REREAD_SECONDS = ()  # type: ignore[assignment]
+    files = {"receipt": home / "ledger" / owner.path, "pointer": home / "ledger" / "v1" / "id" / "task_1"}
+    for folder in files.values():
+        folder.mkdir(parents=True)
+
+    def receipts(data: bytes) -> None:
+        told = ledger._told(data, entry, entry.written_ms)
+        if told is not None:
+            assert told.counted_credits.is_finite(), "credits that are no number"
+            ledger.spend([told], "day")
+
+    def memories(data: bytes) -> None:
+        """What a try decides by what it finds in a ledger."""
+        (files["receipt"] / str(entry)).write_bytes(data)
+        receipts = Receipts(LedgerStore(root / owner.path, owner), owner)
+        try:
+            found = receipts.find()
+        except SeedanceSubmitUncertainError:
+            return
+        assert found is not None, "a receipt that cannot be read is taken for none"
+        assert found.age < 1e15, "no age"
+        saved = found.receipt
+        for most in (saved.max_tries, saved.max_tries + 1):  # a retry, and a clear
+            same = saved.written_by(Stamp(most, saved.try_number + 1, saved.retries))
+            for wanted in (same, replace(same, fingerprint="f" * 64)):
+                for yes in (True, False):
+                    decide(saved, wanted, refused=yes)
+                    decide_shared(saved, wanted, is_own=yes, is_recent=found.age < 60)
+        json.dumps([receipts.facts.to_json(), found.receipt.to_json()], allow_nan=False)
+
+    def pointers(data: bytes) -> None:
+        (files["pointer"] / str(entry)).write_bytes(data)
+        read_pointer(root, "task_1")
+
+    def sidecars(data: bytes) -> None:
+        (home / "clip.mp4.json").write_bytes(data)
+        assert isinstance(place.sidecar(), (dict, type(None))), "a sidecar that is no object"
+
+    def claims(data: bytes) -> None:
+        path = data.decode("latin-1")
+        assert path == signed or read_claim(path) is None or not is_signed(path, b"k"), "a changed claim is believed"
+
+    signed = sign(Claim("seedance_default", owner, "f" * 16, ""), b"k")
+    place = Place((home / "clip.mp4").as_uri())
+    recorded = {path.stem: path.read_bytes() for path in (ROOT / "tests" / "recorded").glob("*.json")}
+    kept = [recorded[name] for name in recorded if name.startswith(("receipt", "ledger-"))]
+    facts = Facts(
+        "seedance-20", "c", "promo", limits={"team": "500"}, intended_at=1764009490.5, on_completion=("a", "s3://a")
+    )
+    kept.append(json.dumps(json.loads(recorded["receipt_called_back"]) | facts.to_json()).encode())
+    pointed = [json.dumps({"path": "v1/task/a/b/c/-1", "reserved": {"team": "x"}}).encode()]
+    beside = [json.dumps({"sha256": "a" * 64, "bytes": 5, "seedance_task_id": "task_1"}).encode()]
+    return {
+        "receipts": Reader(kept, receipts),
+        "receipt": Reader(kept, loaded(Receipt.from_json, ValueError)),
+        "facts": Reader(kept, loaded(lambda value: Facts.from_json(value) if isinstance(value, dict) else None)),
+        "memories": Reader(kept, memories),
+        "pointers": Reader(pointed, pointers),
+        "sidecars": Reader(beside, sidecars),
+        "claims": Reader([signed.encode()], claims),
     }
 
 

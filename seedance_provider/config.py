@@ -12,7 +12,7 @@ import shlex
 import string
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, overload
+from typing import Any, TypeGuard, overload
 
 from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import conf
@@ -121,6 +121,11 @@ def command(*words: str) -> str:
     """One of this provider's commands as it is typed; Airflow knows them itself from 3.2 on."""
     airflow = tuple(map(int, airflow_version.split(".")[:2])) >= (3, 2)
     return " ".join(("airflow seedance" if airflow else "python -m seedance_provider", shlex.join(words)))
+
+
+def is_plain_number(value: Any) -> TypeGuard[float]:
+    """Whether a JSON value can be counted with: no truth value, not NaN, not infinite, no integer beyond a float."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 def positive_number(value: Any, where: str, *, at_most: float) -> float | None:

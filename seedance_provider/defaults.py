@@ -231,6 +231,8 @@ MAX_OUTPUT_BYTES = 10 * 1024**3
 """Bytes of one output; a minute of 4K has about one GB. A server that never ends must not fill a store."""
 DOWNLOAD_BYTES_PER_SECOND = 64 * 1024
 """The slowest download that is waited for, beyond the timeouts of the connection."""
+MAX_SIDECAR = 64 * 1024
+"""Bytes of a sidecar that are read; ours have about 500, and others write into buckets too."""
 MAX_REDIRECTS = 5
 """Redirects followed for one output."""
 TRANSFER_ATTEMPTS = 3

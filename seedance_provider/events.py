@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from seedance_provider.api.records import TaskRecord, TaskStatus
+from seedance_provider.config import is_plain_number
 from seedance_provider.exceptions import SeedanceError, error_from_json
 
 if TYPE_CHECKING:
@@ -71,24 +72,19 @@ class ResumeState:
         )
 
 
-def _is_number(value: Any) -> bool:
-    # Not NaN, not infinite, and no integer beyond a float.
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
-
-
 def _is_text_by_text(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(item, str) for pair in value.items() for item in pair)
 
 
 _USABLE: dict[str, Callable[[Any], bool]] = {
-    "resubmitted": lambda value: isinstance(value, int) and _is_number(value),
-    "slot_since": _is_number,
+    "resubmitted": lambda value: isinstance(value, int) and is_plain_number(value),
+    "slot_since": is_plain_number,
     "refused": lambda value: isinstance(value, bool),
-    "unknown": lambda value: isinstance(value, int) and _is_number(value) and value >= 0,
+    "unknown": lambda value: isinstance(value, int) and is_plain_number(value) and value >= 0,
     "unstored": lambda value: isinstance(value, bool),
     "review": lambda value: isinstance(value, bool),
     "uploads": _is_text_by_text,
-    "uploaded_at": _is_number,
+    "uploaded_at": is_plain_number,
     "inputs": lambda value: isinstance(value, dict),
 }
 

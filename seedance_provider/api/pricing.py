@@ -117,7 +117,7 @@ def parse_price_list(value: object, where: str = _PRICE_LIST) -> PriceList:
     if isinstance(value, str) and value.strip():
         try:
             value = json.loads(value, parse_float=Decimal)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SeedanceConfigurationError(f"{where} is not JSON: {error}") from None
     if value is None or (isinstance(value, str) and not value.strip()):
         return {}

@@ -396,7 +396,7 @@ def _told(content: bytes, entry: EntryName, first_ms: int) -> LedgerReceipt | No
         payload = json.loads(content)
         receipt = Receipt.from_json(payload)
         owner = Owner(**payload["owner"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     facts = Facts.from_json(payload)
     # A Create task delivers an id: how its video ended is known later, by the sensor.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from seedance_provider import defaults
 from seedance_provider.api import catalog
 from seedance_provider.api.flows import CHECK_MANUALLY, check_manually
-from seedance_provider.config import command, ledger_path
+from seedance_provider.config import command, is_plain_number, ledger_path
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceSubmitUncertainError
 from seedance_provider.execution.budgets import settle_reservations
 from seedance_provider.execution.receipts import Outcome, Receipt, Stage
@@ -159,7 +159,7 @@ class Receipts:
         self._note_unknown(receipt)
         owner, written_at = payload.get("owner"), payload.get("written_at")
         owner = owner if isinstance(owner, Mapping) else None
-        age = max(time.time() - written_at, 0.0) if isinstance(written_at, (int, float)) else 0.0
+        age = max(time.time() - written_at, 0.0) if is_plain_number(written_at) else 0.0
         return Found(receipt, owner in (None, self._owner._asdict()), age, owner)
 
     def load(self) -> Receipt | None:

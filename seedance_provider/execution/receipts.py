@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from seedance_provider import defaults
+from seedance_provider.config import is_plain_number
 
 if TYPE_CHECKING:
     from typing import Self
@@ -101,7 +102,10 @@ class Receipt:
         members = {member.name: payload[member.name] for member in fields(cls) if member.name in payload}
         for name, types in _TYPES.items():
             value = members.get(name)
-            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types) or value == "":
+            is_usable = isinstance(value, types) and value != ""
+            if isinstance(value, (int, float)) and bool not in types:
+                is_usable &= is_plain_number(value)
+            if not is_usable:
                 raise ValueError(f"{name} is {value!r:.50}")
         members["stage"] = Stage(members["stage"])
         if members.get("outcome") is not None:

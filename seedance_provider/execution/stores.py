@@ -14,6 +14,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from seedance_provider.api.pricing import CreditEstimate
+from seedance_provider.config import is_plain_number
 from seedance_provider.execution.receipts import Stage
 from seedance_provider.hooks.ledger_files import (
     SET_ASIDE,
@@ -134,7 +135,7 @@ class Facts:
             facts.limits = {str(name): str(limit) for name, limit in limits.items() if _decimal(limit) is not None}
         if isinstance(paths, list):
             facts.paths = [str(path) for path in paths]
-        if isinstance(intended_at, (int, float)):
+        if is_plain_number(intended_at):
             facts.intended_at = float(intended_at)
         match payload.get("on_completion"):
             case [str(name), str(uri)]:
@@ -342,7 +343,7 @@ def read_entry(folder: Folder, name: str) -> Any:
         for _, content in folder.read([name]):
             try:
                 return json.loads(content)
-            except ValueError:
+            except (ValueError, RecursionError):
                 pass
         if pause is not None:
             time.sleep(pause)

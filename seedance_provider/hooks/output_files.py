@@ -179,8 +179,9 @@ class Place:
         """The content of the sidecar; None if there is none that can be understood."""
         with self._access("read"):
             try:
-                content = json.loads(self._fs.cat_file(f"{self._path}.json"))
-            except (FileNotFoundError, ValueError):
+                with self._fs.open(f"{self._path}.json", "rb", block_size=defaults.MAX_SIDECAR) as file:
+                    content = json.loads(file.read(defaults.MAX_SIDECAR))
+            except (FileNotFoundError, ValueError, RecursionError):
                 return None
             return content if isinstance(content, dict) else None
 

@@ -132,7 +132,7 @@ def _find(dag_id: str, run_id: str, task_id: str, map_index: int, index: int) ->
         files = json.loads(value) if isinstance(value, str) else value
         file = files[index]
         path, size, sha256 = file["path"], file["bytes"], file["sha256"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None  # an XCom can be edited, and a backend may keep it elsewhere
     is_usable = isinstance(path, str) and isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256)
     if not is_usable or isinstance(size, bool) or not isinstance(size, int) or size <= 0:

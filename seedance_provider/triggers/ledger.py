@@ -73,6 +73,10 @@ class SeedanceLedgerTrigger(SeedanceTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire one :class:`~seedance_provider.events.TaskEvent` of status ``slot``: decide again."""
+        if (odd := self.refusal()) is not None:
+            await self.settle()
+            yield odd
+            return
         folder = Folder(self.folder)
         pause = defaults.LEDGER_POLL_INTERVAL
         while (left := self.deadline - time.time()) > 0:
@@ -110,6 +114,10 @@ class SeedancePauseTrigger(SeedanceTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire one :class:`~seedance_provider.events.TaskEvent` of status ``slot``: decide again."""
+        if (odd := self.refusal()) is not None:
+            await self.settle()
+            yield odd
+            return
         await asyncio.sleep(max(self.until - time.time(), 0))
         await self.settle()
         yield SeedanceTriggerEvent(TaskEvent("slot", state=ResumeState.from_json(self.state)))

@@ -32,6 +32,8 @@ class SeedanceTaskTrigger(SeedanceTrigger):
     :param deferred_at: When the task was deferred, epoch seconds. Default: when the trigger is made.
     """
 
+    optional = frozenset({"poll_interval"})
+
     def __init__(
         self,
         seedance_conn_id: str,
@@ -73,6 +75,10 @@ class SeedanceTaskTrigger(SeedanceTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire one :class:`~seedance_provider.events.TaskEvent`."""
+        if (odd := self.refusal()) is not None:
+            await self.settle()
+            yield odd
+            return
         state = ResumeState.from_json(self.state)
         try:
             event = TaskEvent("success", self.seedance_task_id, record=await self._wait(), state=state)

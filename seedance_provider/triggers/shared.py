@@ -6,18 +6,21 @@ import asyncio
 import random
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from seedance_provider import defaults
+from seedance_provider.config import is_plain_number
 from seedance_provider.connection import read_settings_async
+from seedance_provider.events import ResumeState, TaskEvent
+from seedance_provider.exceptions import SeedanceError
 from seedance_provider.transport.pool import Channel
 from seedance_provider.triggers.slot_queue import SlotQueue
 
-if TYPE_CHECKING:
-    from seedance_provider.events import TaskEvent
+_TEXTS = frozenset({"seedance_conn_id", "seedance_task_id", "folder", "waited_for"})
+_CHECKED_LATER = frozenset({"state", "alive", "last_status"})
 
 
 class Shared:
@@ -48,6 +51,9 @@ class SeedanceTrigger(BaseTrigger):
     :param deferred_at: When the task was deferred, epoch seconds.
     """
 
+    optional: ClassVar[frozenset[str]] = frozenset()
+    """Arguments that may be None."""
+
     def __init__(self, deferred_at: float) -> None:
         super().__init__()
         self.deferred_at = deferred_at
@@ -57,10 +63,29 @@ class SeedanceTrigger(BaseTrigger):
         """The class's logger: one of its own for each waiter would cost it a kilobyte."""
         return self.logger()
 
+    def refusal(self) -> SeedanceTriggerEvent | None:
+        """The event of a trigger whose row in the database holds arguments that were never written; None for others.
+
+        What waiters share must not see those: a text among numbers, or NaN, would end the wait of all of them.
+        """
+        arguments = self.serialize()[1]
+        for name, value in arguments.items():
+            if name in _CHECKED_LATER or (value is None and name in self.optional):
+                continue
+            if not (isinstance(value, str) if name in _TEXTS else is_plain_number(value)):
+                error = SeedanceError(
+                    f"The trigger cannot wait: {name} is {value!r:.50} in Airflow's database. A retry or a clear of "
+                    "this task defers anew"
+                )
+                return SeedanceTriggerEvent(
+                    TaskEvent("error", error=error, state=ResumeState.from_json(arguments["state"]))
+                )
+        return None
+
     async def settle(self) -> None:
         """Let Airflow's scheduler note the deferral before it ends; ``dag.test()`` has no scheduler."""
         if self.trigger_id is not None:
-            since = max(time.time() - self.deferred_at, 0)
+            since = max(time.time() - self.deferred_at, 0) if is_plain_number(self.deferred_at) else 0
             await asyncio.sleep(max(defaults.RESUME_SECONDS - since, 0))
 
 

@@ -43,6 +43,8 @@ class SeedanceSlotTrigger(SeedanceTrigger):
     :param state: What the operator wants back in the event, as JSON values.
     """
 
+    optional = frozenset({"limit"})
+
     def __init__(
         self,
         seedance_conn_id: str,
@@ -79,6 +81,10 @@ class SeedanceSlotTrigger(SeedanceTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire one :class:`~seedance_provider.events.TaskEvent` of status ``slot`` or ``error``."""
+        if (odd := self.refusal()) is not None:
+            await self.settle()
+            yield odd
+            return
         slots = shared_by(self.seedance_conn_id).slots
         state = ResumeState.from_json(self.state)
         is_free = await slots.wait(

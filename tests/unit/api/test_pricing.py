@@ -203,6 +203,7 @@ def test_a_model_that_only_the_price_list_knows_needs_its_size_and_seconds(input
         ("{", "price_list"),
         (5, "price_list"),
         ([], "price_list"),
+        ("[" * 1_000_000, "price_list"),
         ({"seedance-20": 40}, "seedance-20"),
         ({5: {"720p": 40}}, "5"),
         ({"seedance-20": {"720": 40}}, "720p"),

@@ -156,7 +156,7 @@ def test_a_store_that_fails_after_the_submission_does_not_fail_the_task(store: B
     receipts.note_delivered()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\xfe", b"[" * 1_000_000])
 def test_an_entry_that_cannot_be_read_is_not_none(url: str, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "_REREAD_SECONDS", (0.0,))
     receipts = open_receipts()
@@ -403,9 +403,10 @@ def test_pruning_deletes_what_is_old_and_closed(books: SeedanceLedger, url: str)
     assert Budget(Folder(url), "day").spent() == 0
 
 
-def test_an_entry_that_cannot_be_read_does_not_hide_the_others(books: SeedanceLedger, url: str) -> None:
+@pytest.mark.parametrize("content", [b"{", b"[" * 1_000_000], ids=["cut", "deep"])
+def test_an_entry_that_cannot_be_read_does_not_hide_the_others(books: SeedanceLedger, url: str, content: bytes) -> None:
     folder = Folder(url) / "v1/task/promo/other/video/-1"
-    folder.write(str(EntryName(1, 1764009600000, "submitted", "ab" * 6)), b"{")
+    folder.write(str(EntryName(1, 1764009600000, "submitted", "ab" * 6)), content)
     assert len(books.receipts()) == 6
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -311,6 +312,10 @@ GOOD = RUNNING.to_json()
         GOOD | {"seedance_task_id": ""},
         GOOD | {"seedance_task_id": None},
         GOOD | {"submitted_at": "yesterday"},
+        GOOD | {"submitted_at": math.nan},
+        GOOD | {"submitted_at": math.inf},
+        GOOD | {"submitted_at": 10**400},
+        GOOD | {"max_tries": 10**400},
         GOOD | {"told": "no"},
         GOOD | {"unknown": True},
         GOOD | {"outcome": "perhaps"},
