@@ -23,7 +23,7 @@ from seedance_provider.config import (
     positive_credits,
     positive_number,
 )
-from seedance_provider.exceptions import SeedanceAuthenticationError, SeedanceConfigurationError
+from seedance_provider.exceptions import SeedanceAuthenticationError, SeedanceConfigurationError, SeedanceError
 
 try:
     from airflow.sdk.log import mask_secret
@@ -44,6 +44,7 @@ _STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 _DEFAULT_SUBMIT_POLICY = SubmitPolicy(defaults.DEFAULT_SUBMIT_POLICY)
 _USUAL_PORTS = {"http": 80, "https": 443}
 """Left out of the base URL, so that the same API has one name, whoever typed it and why."""
+_SHORTEST_KEY = 8
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "": False, "none": False}
 
 
@@ -117,6 +118,17 @@ class SeedanceSettings:
         :raises SeedanceAuthenticationError: if there is no usable API key.
         :raises SeedanceConfigurationError: if a field cannot be used; names the field, its value and the fix.
         """
+        try:
+            return cls._read(conn_id, connection)
+        except SeedanceError as error:
+            # A key that was pasted into another field as well is not shown with that field's value.
+            key = (connection.password or "").strip()
+            if len(key) < _SHORTEST_KEY:  # it could be any word
+                raise
+            raise error.retold(str(error).replace(key, "***").replace(repr(key)[1:-1], "***")) from None
+
+    @classmethod
+    def _read(cls, conn_id: str, connection: AirflowConnection) -> Self:
         extra = _Extra(conn_id, connection.extra)
         submit_policy = extra.value("submit_policy")
         return cls(

@@ -313,6 +313,15 @@ class TestKey:
             read(Typed(password=typed))
         assert KEY not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        "extra", ['{"submit_policy": "%s"}', '{"read_timeout": "%s"}', '{"max_credits_per_day": ["%s"]}']
+    )
+    def test_in_another_field_as_well_is_not_shown_with_its_value(self, extra: str) -> None:
+        with pytest.raises(SeedanceConfigurationError) as caught:
+            read(Typed(extra=extra % KEY))
+        assert KEY not in str(caught.value)
+        assert caught.value.__cause__ is None
+
     def test_is_not_shown_by_the_settings(self) -> None:
         settings = read()
         assert KEY not in repr(settings)

@@ -521,7 +521,9 @@ def test_a_refused_connection_leaves_no_intent_behind(
     assert worker.state["stage"] == "refused"
 
 
-@pytest.mark.parametrize("connection", ["", '{"conn_type": "seedance", "host": "ftp://h", "password": "key-of-nobody"}'])
+@pytest.mark.parametrize(
+    "connection", ["", '{"conn_type": "seedance", "host": "ftp://h", "password": "key-of-nobody"}']
+)
 @pytest.mark.usefixtures("seedance_emulator")
 def test_a_connection_that_cannot_be_used_leaves_no_intent_behind(
     monkeypatch: pytest.MonkeyPatch, connection: str
