@@ -9,8 +9,8 @@ from typing import Any
 
 from seedance_provider import defaults
 
-TEMPLATE = "{{ task.shown_as }}"
-"""Rendered by Airflow when the task instance begins (3.2 and later) and when it ends."""
+TEMPLATE = "{{ ti.task.shown_as }}"
+"""Rendered by Airflow when the task instance begins (3.2 and later) and when it ends. ``task`` is a copy on 3.0."""
 
 
 def offer(context: Any) -> None:
@@ -20,8 +20,9 @@ def offer(context: Any) -> None:
 
     :param context: Airflow's context, once the task's templates are rendered.
     """
-    is_mapped = getattr(context.get("ti"), "map_index", -1) >= 0
-    if is_mapped and context.get("map_index_template") is None and context["task"].shown_as:
+    ti = context.get("ti")
+    is_mapped = getattr(ti, "map_index", -1) >= 0
+    if is_mapped and context.get("map_index_template") is None and ti.task.shown_as:
         context["map_index_template"] = TEMPLATE
 
 

@@ -86,7 +86,8 @@ def _log_on_stderr() -> Iterator[None]:
     stdout = os.dup(1)
     os.dup2(2, 1)
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):  # where it is not file 1
+            yield
     finally:
         sys.stdout.flush()
         os.dup2(stdout, 1)

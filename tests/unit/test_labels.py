@@ -73,8 +73,7 @@ def test_a_name_is_offered_to_mapped_tasks_without_one(
     map_index: int, template: str | None, shown_as: str, offered: str | None
 ) -> None:
     context = {
-        "ti": SimpleNamespace(map_index=map_index),
-        "task": SimpleNamespace(shown_as=shown_as),
+        "ti": SimpleNamespace(map_index=map_index, task=SimpleNamespace(shown_as=shown_as)),
         "map_index_template": template,
     }
     labels.offer(context)
