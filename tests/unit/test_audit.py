@@ -12,6 +12,8 @@ from devtools import audit
 from devtools.audit import Finding, NotAnsweredError, ask, floors, ours
 from tests.support.wire import Server, answer, unused_port
 
+pytest.importorskip("pip_audit")
+
 
 @pytest.fixture
 def known() -> Iterator[list[str]]:

@@ -319,12 +319,14 @@ def test_many_share_one_session_and_all_fire(
 def test_a_cancelled_trigger_fires_nothing_and_leaves_the_session(
     seedance_emulator: Emulator, sessions: list[pool.Sessions], others: int
 ) -> None:
-    running, quick = create("[[waiting:60]]"), create("[[generating:0.5]]")
+    running, quick = create("[[waiting:60]]"), create("[[generating:2]]")
 
     async def cancel_one() -> list[Any]:
         one = asyncio.ensure_future(anext(aiter(trigger(running, poll_interval=0.02).run())))
         rest = [asyncio.ensure_future(anext(aiter(trigger(quick).run()))) for _ in range(others)]
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(60):
+            while sum(seedance_emulator.counts("recordInfo").values()) < 1 + others:  # noqa: ASYNC110 - of a thread
+                await asyncio.sleep(0.01)
         one.cancel()
         with pytest.raises(asyncio.CancelledError):
             await one
