@@ -36,9 +36,15 @@ Jitter = Callable[[], float]
 """Gives a random number from 0 to 1."""
 
 
-def collect_with(seedance_task_id: str) -> str:
-    """The call that collects a video whose task instance is gone."""
-    return f"SeedanceTaskSensor(seedance_task_id={seedance_task_id!r})"
+def collect_with(seedance_task_id: str, seedance_conn_id: str = "") -> str:
+    """The call that collects a video whose task instance is gone.
+
+    :param seedance_task_id: The video's id.
+    :param seedance_conn_id: The connection whose account has it, where that is known.
+    """
+    is_default = seedance_conn_id in ("", defaults.DEFAULT_CONN_ID)
+    connection = "" if is_default else f", seedance_conn_id={seedance_conn_id!r}"
+    return f"SeedanceTaskSensor(seedance_task_id={seedance_task_id!r}{connection})"
 
 
 def keeps_running(seedance_task_id: str) -> str:

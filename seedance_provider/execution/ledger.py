@@ -366,10 +366,7 @@ def collect(receipt: LedgerReceipt) -> str:
     if receipt.seedance_task_id is None:
         adopt = adopt_command(receipt.owner, receipt.key, receipt.conn_id)
         return f"look in the account's task list on the vendor's site; if it is there: {adopt}"
-    call = collect_with(receipt.seedance_task_id)
-    if receipt.conn_id in ("", defaults.DEFAULT_CONN_ID):
-        return call
-    return f"{call.removesuffix(')')}, seedance_conn_id={receipt.conn_id!r})"
+    return collect_with(receipt.seedance_task_id, receipt.conn_id)
 
 
 def _videos(receipts: Iterable[LedgerReceipt]) -> list[LedgerReceipt]:

@@ -1,4 +1,7 @@
-"""The link to the page of a video, which the API server makes; the plugin registers it."""
+"""The link to the page of a video, which the API server makes; the plugin registers it for the operators by name.
+
+Airflow compares names exactly, so a class that somebody derives from an operator brings the link itself.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode, urlsplit
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from seedance_provider import defaults
 
@@ -37,3 +41,19 @@ class SeedanceVideoPageLink(BaseOperatorLink):
         page = f"{base_path()}{defaults.PAGES_PATH}/video"
         # Airflow 3.3 and later show in the frame what follows the route; the pages see to it on 3.1 and 3.2.
         return f"{base_path()}/plugin/{defaults.VIDEOS_ROUTE}{page}?{urlencode(key)}"
+
+
+class HasVideoPage:
+    """A base of the operators: whoever derives a class from one has the link, too.
+
+    Such a link is made on the worker, at the end of each of a task's segments, and read from XCom by the API server.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        links = getattr(cls, "operator_extra_links", ())
+        is_ours = cls.__module__ in defaults.OPERATORS_WITH_VIDEO.values()
+        if not AIRFLOW_V_3_1_PLUS or is_ours or isinstance(links, property):
+            return
+        others = [link for link in links if link.name != SeedanceVideoPageLink.name]
+        cls.operator_extra_links = (*others, SeedanceVideoPageLink())  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ from seedance_provider.config import (
     seconds_of,
 )
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceTaskFailedError, invalid_inputs
+from seedance_provider.links.page import HasVideoPage
 from seedance_provider.links.seedance import SeedanceVideoLink
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _note_delivered(context: Context) -> None:
     task._job(context).receipts.note_delivered(*task._delivered)
 
 
-class _SubmittingOperator(BaseOperator):
+class _SubmittingOperator(HasVideoPage, BaseOperator):
     """What submitting a task takes, whatever follows."""
 
     template_fields: Sequence[str] = (

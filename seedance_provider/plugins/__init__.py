@@ -63,7 +63,8 @@ def _views() -> list[dict[str, Any]]:
         views.append(_view("Spending on videos", "spending", "nav", "seedance-spending", category="browse"))
     video = _view("Video", f"video?{_TASK_INSTANCE}", "task_instance", "seedance-video")
     if get_base_airflow_version_tuple() >= (3, 4, 0):
-        views.append(video | {"applies_to": {"operator": list(defaults.OPERATORS_WITH_VIDEO)}})
+        # What every class has that is derived from an operator of ours, and no operator of others.
+        views.append(video | {"applies_to": {"task.template_fields": ["seedance_conn_id"]}})
     elif _has_tabs():  # on every task of every DAG
         views.append(video)
     if _has_tabs():

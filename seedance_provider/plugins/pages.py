@@ -20,6 +20,7 @@ from seedance_provider import defaults, exceptions
 from seedance_provider.api import pricing
 from seedance_provider.api.catalog import KNOWN
 from seedance_provider.api.failures import TRANSIENT_TEXTS
+from seedance_provider.api.flows import collect_with
 from seedance_provider.api.records import load_json
 from seedance_provider.exceptions import SeedanceError
 from seedance_provider.hooks.prices import read_price_list
@@ -105,10 +106,13 @@ def _models() -> dict[str, Any]:
 
 
 def _advice() -> dict[str, Any]:
-    """The next step after each class of error, and what is in the texts of failures that may pass."""
+    """The next step after each class of error, what is in texts of failures that may pass, what collects a video."""
     classes = [each for each in vars(exceptions).values() if isinstance(each, type) and issubclass(each, SeedanceError)]
     found = {kind.__name__: next_step(kind.__mro__) for kind in classes}
-    return {"steps": {name: text for name, text in found.items() if text}, "transient": TRANSIENT_TEXTS}
+    steps = {name: text for name, text in found.items() if text}
+    plain, elsewhere = collect_with("id"), collect_with("id", "connection")
+    collect = {"default": defaults.DEFAULT_CONN_ID, "plain": plain, "elsewhere": elsewhere}
+    return {"steps": steps, "transient": TRANSIENT_TEXTS, "collect": collect}
 
 
 class Protection:

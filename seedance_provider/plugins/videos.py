@@ -21,7 +21,7 @@ from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Response
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, or_, select
 
 from seedance_provider import defaults
 from seedance_provider.api.records import load_json
@@ -165,13 +165,20 @@ _READERS: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 
 def _read_runs(dag_ids: frozenset[str]) -> bytes:
-    newest = select(DagRun.dag_id, DagRun.run_id, DagRun.run_after, DagRun.state)
+    newest = select(DagRun.id, DagRun.dag_id, DagRun.run_id, DagRun.run_after, DagRun.state)
     newest = newest.where(DagRun.dag_id.in_(dag_ids)).order_by(DagRun.run_after.desc()).limit(defaults.RUNS_LISTED)
     run = newest.subquery()
+    # A class that somebody derived from an operator has another name.
+    has_video = exists().where(
+        XComModel.dag_run_id == run.c.id,
+        XComModel.task_id == TaskInstance.task_id,
+        XComModel.map_index == TaskInstance.map_index,
+        XComModel.key == XCOM_TASK_ID_KEY,
+    )
     query = (
         select(run.c.dag_id, run.c.run_id, run.c.run_after, run.c.state, TaskInstance.state, func.count())
         .join(TaskInstance, (TaskInstance.dag_id == run.c.dag_id) & (TaskInstance.run_id == run.c.run_id))
-        .where(TaskInstance.operator.in_(list(defaults.OPERATORS_WITH_VIDEO)))
+        .where(or_(TaskInstance.operator.in_(list(defaults.OPERATORS_WITH_VIDEO)), has_video))
         .group_by(run.c.dag_id, run.c.run_id, run.c.run_after, run.c.state, TaskInstance.state)
     )
     found: dict[tuple[Any, ...], dict[str, int]] = defaultdict(dict)

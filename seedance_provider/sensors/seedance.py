@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensor
 from seedance_provider import defaults, labels
 from seedance_provider.config import check_storing, is_from_mapped, seconds_of
 from seedance_provider.exceptions import SeedanceError
+from seedance_provider.links.page import HasVideoPage
 from seedance_provider.links.seedance import SeedanceVideoLink
 
 try:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from seedance_provider.execution.wait import Wait
 
 
-class SeedanceTaskSensor(BaseSensorOperator):
+class SeedanceTaskSensor(HasVideoPage, BaseSensorOperator):
     """Waits for a Seedance task and returns its output URLs, or stores its outputs and returns their paths.
 
     Waiting is free. It polls once, then defers, so that a waiting task holds no worker. A ``fail`` raises

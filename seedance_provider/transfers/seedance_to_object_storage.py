@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from seedance_provider import defaults
 from seedance_provider.config import check_storing, names_in_output_path
 from seedance_provider.exceptions import SeedanceConfigurationError
+from seedance_provider.links.page import HasVideoPage
 from seedance_provider.links.seedance import SeedanceVideoLink
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from seedance_provider.execution.assets import Delivery
 
 
-class SeedanceToObjectStorageOperator(BaseOperator):
+class SeedanceToObjectStorageOperator(HasVideoPage, BaseOperator):
     """Stores the outputs of a finished Seedance task, and returns the paths. Free, and a retry stores what is missing.
 
     The files are streamed, checked, and there as a whole or not at all; each has a sidecar, ``<file>.json``. The XCom

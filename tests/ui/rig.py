@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 DAG_ID = "ui_videos"
 HIDDEN_DAG_ID = "ui_hidden"
+DERIVED_DAG_ID = "ui_derived"
 RUNNING = ("clips", 7)
 """The task instance that does not end."""
 SUB_PATH = "/airflow"
@@ -45,6 +46,7 @@ class Rig(NamedTuple):
     :param reader_url: The same below a sub-path, for a reader who may not read ``ui_hidden``.
     :param run_id: The run of ``ui_videos``.
     :param hidden_run_id: The run of ``ui_hidden``.
+    :param derived_run_id: The run of ``ui_derived``, whose operators are of a class derived from one of ours.
     :param python: The interpreter of its environment.
     """
 
@@ -54,6 +56,7 @@ class Rig(NamedTuple):
     reader_url: str
     run_id: str
     hidden_run_id: str
+    derived_run_id: str
     python: str
 
     def filled_run(self, dag_id: str) -> str:
@@ -95,12 +98,14 @@ def running(say: Callable[[str], None], python: str = sys.executable) -> Iterato
             LocalAirflow(files / "dags", say=say, env=settings, split_api=True, python=python)
         )
         airflow.add_connection("seedance_default", emulator.connection_json)
-        run_id, hidden_run_id = airflow.trigger_dag(DAG_ID), airflow.trigger_dag(HIDDEN_DAG_ID)
+        run_id = airflow.trigger_dag(DAG_ID)
+        other_run_ids = {dag_id: airflow.trigger_dag(dag_id) for dag_id in (HIDDEN_DAG_ID, DERIVED_DAG_ID)}
         reader_url = stack.enter_context(_reader_server(airflow, python))
         _wait(airflow, run_id)
-        airflow.wait_for_run(HIDDEN_DAG_ID, hidden_run_id, timeout=120)
+        for dag_id, other_run_id in other_run_ids.items():
+            airflow.wait_for_run(dag_id, other_run_id, timeout=120)
         say(f"pages: {airflow.url}/plugin/seedance-videos")
-        yield Rig(airflow, emulator, airflow.url, reader_url, run_id, hidden_run_id, python)
+        yield Rig(airflow, emulator, airflow.url, reader_url, run_id, *other_run_ids.values(), python)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import expect
 
-from tests.ui.rig import DAG_ID, HIDDEN_DAG_ID, Rig
+from tests.ui.rig import DAG_ID, DERIVED_DAG_ID, HIDDEN_DAG_ID, Rig
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -146,6 +146,24 @@ def test_two_videos_are_compared_beside_each_other(gallery: Visitor, screenshot:
     expect(columns).to_have_count(0)
 
 
+def test_a_picture_that_another_task_stored_is_read_where_that_task_has_it(visit: Visit) -> None:
+    visitor = visit()
+
+    def stored_by_create(route: Any) -> None:
+        answer = route.fetch()
+        content = answer.json()
+        (create,) = (record for record in content["records"] if record["task_id"] == "create")
+        create["stored_picture"] = 5
+        route.fulfill(response=answer, json=content)
+
+    visitor.page.route("**/seedance/ui/records/**", stored_by_create)
+    with visitor.page.expect_request("**/stored/**index=5") as asked:
+        visitor.gallery(VIDEOS)
+    assert "task_id=create" in asked.value.url
+    sunset = visitor.page.locator(".tile", has_text="sunset")
+    expect(sunset.locator("video")).to_have_attribute("src", re.compile(r"/stored/.*task_id=wait.*index=0"))
+
+
 def test_nothing_is_loaded_before_it_is_seen_and_pages_divide_many(visit: Visit, rig: Rig) -> None:
     run_id = rig.filled_run("ui_sixty")
     visitor = visit(width=360)
@@ -160,6 +178,16 @@ def test_nothing_is_loaded_before_it_is_seen_and_pages_divide_many(visit: Visit,
     visitor.page.get_by_role("button", name="Next page").click()
     expect(visitor.page.get_by_text("Page 2 of 3")).to_be_visible()
     assert titles(visitor.page)[0].startswith("Shot 24")
+
+
+def test_videos_of_a_derived_class_are_listed_like_ours(visit: Visit, rig: Rig) -> None:
+    visitor = visit()
+    visitor.open("gallery")
+    row = visitor.page.get_by_role("row").filter(has_text=DERIVED_DAG_ID)
+    expect(row.get_by_role("cell").last).to_have_text(re.compile(r"success\s+2"))
+    row.get_by_role("link", name=rig.derived_run_id).click()
+    expect(visitor.page.locator(".tile .title")).to_have_text(["A bridge, in style", "A tower, in style"])
+    expect(visitor.page.locator(".tile .badge")).to_have_text(["success", "success"])
 
 
 def test_a_dag_has_the_videos_of_all_its_runs(visit: Visit, rig: Rig) -> None:

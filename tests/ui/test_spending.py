@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import expect
 
-from tests.ui.rig import DAG_ID, HIDDEN_DAG_ID, Rig
+from tests.ui.rig import DAG_ID, DERIVED_DAG_ID, HIDDEN_DAG_ID, Rig
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -34,10 +34,11 @@ def test_credits_are_told_by_day_dag_and_model(visit: Visit, rig: Rig, screensho
     dags = cells(page.get_by_role("region", name="DAG"))
     assert dags[DAG_ID][:3] == ["9", "1,195", "280"]
     assert dags[HIDDEN_DAG_ID][:2] == ["1", "140"]
+    assert dags[DERIVED_DAG_ID][:2] == ["2", "280"]
     models = cells(page.get_by_role("region", name="model"))
     assert models["seedance-20"][:2] == ["1", "200"]
     (day,) = cells(page.get_by_role("region", name="Day")).values()
-    assert day[:2] == ["10", "1,335"]
+    assert day[:2] == ["12", "1,615"]
     assert page.locator("svg rect.charged").count() == 1
     screenshot(page, "spending")
     assert {name: len(rig.emulator.requests(name)) for name in asked} == asked

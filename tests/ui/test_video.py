@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("playwright")
 from playwright.sync_api import expect
 
-from tests.ui.rig import DAG_ID, HIDDEN_DAG_ID, RUNNING, Rig
+from tests.ui.rig import DAG_ID, DERIVED_DAG_ID, HIDDEN_DAG_ID, RUNNING, Rig
 
 if TYPE_CHECKING:
     from playwright.sync_api import FrameLocator, Locator, Page
@@ -135,6 +135,20 @@ def test_what_a_dag_needs_can_be_copied(visit: Visit, rig: Rig) -> None:
         assert page.evaluate("navigator.clipboard.readText()") == text
 
 
+def test_a_video_of_another_account_is_collected_from_that_account(visit: Visit) -> None:
+    visitor = visit()
+
+    def elsewhere(route: Any) -> None:
+        answer = route.fetch()
+        instance = answer.json()
+        instance["rendered_fields"]["seedance_conn_id"] = "seedance_of_'films'"
+        route.fulfill(response=answer, json=instance)
+
+    visitor.page.route("**/taskInstances/wait?*", elsewhere)
+    line = show(visitor, "wait").locator("dt:text-is('Collect with') + dd")
+    expect(line).to_contain_text(re.compile(r"""seedance_task_id="\w+", seedance_conn_id="seedance_of_'films'"\)$"""))
+
+
 def test_the_link_on_details_opens_the_page_within_airflow_and_leads_to_its_neighbours(visit: Visit) -> None:
     visitor = visit()
     where = f"dags/{DAG_ID}/runs/{quote(visitor.run_id)}/tasks/clips/mapped"
@@ -145,6 +159,16 @@ def test_the_link_on_details_opens_the_page_within_airflow_and_leads_to_its_neig
     expect(framed(visitor).get_by_role("link", name="Previous")).to_be_visible()
     framed(visitor).get_by_role("link", name="Task in Airflow").click()
     visitor.page.wait_for_url(f"{visitor.url}/{where}/1")
+
+
+@pytest.mark.parametrize("where", ["styled", "many/mapped/0"])
+def test_a_class_that_somebody_derived_has_the_link_too(visit: Visit, rig: Rig, where: str) -> None:
+    visitor = visit()
+    run = f"dags/{DERIVED_DAG_ID}/runs/{quote(rig.derived_run_id)}"
+    visitor.page.goto(f"{visitor.url}/{run}/tasks/{where}/details")
+    visitor.page.get_by_role("link", name="Video page").click()
+    expect(framed(visitor).locator("video")).to_be_visible()
+    expect(framed(visitor).get_by_text("in style").first).to_be_visible()
 
 
 def test_a_tab_shows_the_video_of_a_task_that_is_not_mapped(visit: Visit) -> None:

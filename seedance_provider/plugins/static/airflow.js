@@ -233,8 +233,8 @@ export const catalog = () => table("models.json", {});
 /** The names of the operators that make, await or store videos. */
 export const operators = () => table("operators.json", []);
 
-/** The next step after each class of error, and texts of failures that may pass: `{steps, transient}`. */
-export const advice = () => table("advice.json", { steps: {}, transient: [] });
+/** The next step after each class of error, texts of failures that may pass, the call that collects a video. */
+export const advice = () => table("advice.json", { steps: {}, transient: [], collect: null });
 
 /**
  * What a video will cost: `{low, high, as_of, text}`; null if that is not known.

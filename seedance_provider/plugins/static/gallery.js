@@ -1,7 +1,7 @@
 // The gallery: the videos of a run or of a DAG's runs as tiles; without either, the runs that have videos.
 
 import {
-  airflowUrl, ask, catalog, followTheme, formatSeconds, pageUrl, parameters, redirected, repeat, storedUrl,
+  airflowUrl, ask, catalog, followTheme, formatSeconds, pageUrl, parameters, redirected, repeat,
 } from "./airflow.js";
 import { airflowLink, announce, badge, el, longText, render, renderError, safeUrl, time } from "./parts.js";
 import { Videos } from "./videos.js";
@@ -268,9 +268,9 @@ class Gallery {
       return node;
     };
     return [
-      video.storedPicture === null ? null : () => still(storedUrl(video.storedBy, video.storedPicture)),
+      video.storedPicture && (() => still(video.storedPicture)),
       safeUrl(video.lastFrame) && (() => still(safeUrl(video.lastFrame))),
-      video.stored === null || isPicture ? null : () => moving(storedUrl(video.storedBy, video.stored)),
+      video.stored && !isPicture && (() => moving(video.stored)),
       safeUrl(video.url) && (() => (isPicture ? still : moving)(safeUrl(video.url))),
     ].filter(Boolean);
   }

@@ -18,6 +18,7 @@ export function sameFile(one, other) {
   return typeof one === "string" && typeof other === "string" && one.split("?")[0] === other.split("?")[0];
 }
 
+const isText = (value) => typeof value === "string" && value !== "";
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 // XComs can be edited, and a backend may keep them elsewhere: what has another form is not there.
@@ -56,8 +57,8 @@ export async function entries(key, map_index = key.map_index) {
  * All that is known of the video of a task instance.
  *
  * @returns {Promise<object>} `instance`; `id`, `record`, `error`, `files` with `storedBy` (the task instance that stored
- *   them), `inputs` or `inputsText` (a template, or cut: `isCut`), `model`, `submittedAt`; and `mayEnd`: whether another task
- *   instance may still tell its end
+ *   them), `inputs` or `inputsText` (a template, or cut: `isCut`), `model`, `submittedAt`, `connection` (the id of Airflow's
+ *   connection, whose account has the video); and `mayEnd`: whether another task instance may still tell its end
  */
 export async function videoOf(key) {
   const [instance, names] = await Promise.all([taskInstance(key), entries(key)]);
@@ -72,6 +73,7 @@ export async function videoOf(key) {
     files: own.seedance_files?.value ?? null,
     storedBy: key,
     submittedAt: own.seedance_task_id?.timestamp ?? null,
+    connection: isText(rendered.seedance_conn_id) ? rendered.seedance_conn_id : null,
     mayEnd: false,
     ...wanted(instance, own.seedance_inputs?.value),
   };
@@ -84,19 +86,26 @@ export async function videoOf(key) {
 
 function wanted(instance, written) {
   const { inputs, model } = instance.rendered_fields ?? {};
-  const read = written ?? (isObject(inputs) ? inputs : parsed(inputs));
-  const isCut = read === null && typeof inputs === "string" && inputs.startsWith("Truncated.");
-  const text = read === null && typeof inputs === "string" ? inputs.slice(isCut ? inputs.indexOf("{") : 0) : null;
-  return { inputs: read, inputsText: text, isCut, model: typeof model === "string" ? model : null };
+  return { ...readInputs(written ?? inputs), model: typeof model === "string" ? model : null };
 }
 
-function parsed(text) {
+/**
+ * Read the inputs of a task, as it wrote or Airflow rendered them.
+ *
+ * @returns {{inputs: object|null, inputsText: string|null, isCut: boolean}} the inputs; else the text that is none: a
+ *   template, the path of a file, or what Airflow cut by its max_templated_field_length
+ */
+export function readInputs(value) {
+  if (isObject(value)) return { inputs: value, inputsText: null, isCut: false };
+  if (typeof value !== "string" || !value) return { inputs: null, inputsText: null, isCut: false };
   try {
-    const value = JSON.parse(text);
-    return isObject(value) ? value : null;
+    const inputs = JSON.parse(value);
+    if (isObject(inputs)) return { inputs, inputsText: null, isCut: false };
   } catch {
-    return null; // a template, the path of a file, or cut by Airflow's max_templated_field_length
+    // it is told as text
   }
+  const isCut = value.startsWith("Truncated.");
+  return { inputs: null, inputsText: value.slice(isCut ? Math.max(0, value.indexOf("{")) : 0), isCut };
 }
 
 /** Add what other tasks of the run know of the same video. */

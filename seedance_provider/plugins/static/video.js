@@ -13,9 +13,14 @@ const POLL_SECONDS = 5;
 const MEDIA = { imageUrls: "image", uploadedUrls: "image", videoUrls: "video", audioUrls: "audio" };
 const NOT_FACTS = new Set(["prompt", ...Object.keys(MEDIA)]);
 
-/** The call that collects a video, for a DAG. */
-export function sensorLine(id) {
-  return `SeedanceTaskSensor(task_id="collect", seedance_task_id=${JSON.stringify(id)})`;
+/** The call that collects a video, as the provider's own messages write it, for a DAG: with a name of the task. */
+function sensorLine({ id, connection }, { collect }) {
+  if (!collect) return null;
+  const isDefault = connection === null || connection === collect.default;
+  const values = { id, connection };
+  return (isDefault ? collect.plain : collect.elsewhere)
+    .replace(/'(id|connection)'/g, (_, name) => JSON.stringify(values[name]))
+    .replace("(", '(task_id="collect", ');
 }
 
 async function show(key) {
@@ -31,7 +36,7 @@ async function show(key) {
       "div.halves",
       {},
       el("div", {}, progress.node, player(video, model), section("Prompt", prompt(video), media(video))),
-      el("div", {}, section("Facts", facts(await rows(video, model))), section("Use it", ...uses(key, video))),
+      el("div", {}, section("Facts", facts(await rows(video, model))), section("Use it", ...uses(key, video, next))),
     ),
   );
   return { video, progress };
@@ -67,7 +72,8 @@ function heading(key, { instance }) {
 
 // Failures.
 
-function failure(key, { instance, error, id, record }, next) {
+function failure(key, video, next) {
+  const { instance, error, record } = video;
   if (!["failed", "up_for_retry", "upstream_failed"].includes(instance.state) && !error) return null;
   const log = airflowLink("Read the log", airflowUrl(key));
   if (!error) {
@@ -86,7 +92,7 @@ function failure(key, { instance, error, id, record }, next) {
     el("h2", {}, soft ? "Why there is no video" : "Why it failed"),
     longText(reasonOf(error)),
     el("h2", {}, "Next step"),
-    ...nextStep(error, id, next),
+    ...nextStep(video, next),
     el("p", {}, instance.state === "up_for_retry" ? "Airflow will try again by itself. " : "", log),
     facts([
       ["Charged", charged[error.charged]],
@@ -105,12 +111,14 @@ function reasonOf({ text, message, type }) {
   return text.replace(`${type}: `, "").replace(/\. Charged: \w+( \(task [^()]*\))?$/, ".");
 }
 
-function nextStep(error, id, next) {
+function nextStep(video, next) {
+  const { error, id } = video;
   const isCollectable = error.charged === "yes" || error.type === "SeedanceTaskTimeoutError";
   if (id && isCollectable) {
+    const line = sensorLine(video, next);
     return [
       el("p", {}, "The video is paid for, or will be. Collect it, free, by clearing this task, or in a DAG with:"),
-      el("p.row", {}, el("code", {}, sensorLine(id)), copyButton("sensor line", sensorLine(id))),
+      el("p.row", {}, line && el("code", {}, line), line && copyButton("sensor line", line)),
     ];
   }
   if (error.charged === "unknown" && !id) {
@@ -308,10 +316,11 @@ function usually(model) {
   return model.seconds ? ` (usually ${formatSeconds(model.seconds)})` : "";
 }
 
-function uses(key, { id, record, files }) {
+function uses(key, video, next) {
+  const { id, record, files } = video;
   const url = record?.outputs?.[0]?.url;
   const path = typeof files?.[0]?.path === "string" ? files[0].path : null;
-  const line = id && !record?.failure ? sensorLine(id) : null;
+  const line = id && !record?.failure ? sensorLine(video, next) : null;
   const buttons = [
     id && copyButton("id", id),
     url && copyButton("URL", url),

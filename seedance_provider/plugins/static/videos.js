@@ -1,7 +1,7 @@
 // The videos of a run or a DAG: task instances by Airflow's REST API, what they left behind by one request for each run.
 
-import { Refused, ask, get, operators } from "./airflow.js";
-import { isOver } from "./records.js";
+import { Refused, ask, get, operators, storedUrl } from "./airflow.js";
+import { isOver, readInputs } from "./records.js";
 
 const PAGE = 100; // the most that Airflow's REST API gives by default
 const READ_AT_ONCE = 2000; // task instances of a run that are read without being asked to
@@ -115,12 +115,16 @@ export class Videos {
   read(row) {
     const left = this.records.get(row.dag_run_id)?.get(nameOf(row)) ?? {};
     const fields = row.rendered_fields ?? {};
-    const { prompt, search } = promptOf(left.prompt === undefined ? fields.inputs : { prompt: left.prompt });
+    const { inputs, inputsText } = readInputs(left.prompt === undefined ? fields.inputs : { prompt: left.prompt });
+    const prompt = isText(inputs?.prompt) ? inputs.prompt : inputsText;
     const id = [left.id, fields.seedance_task_id].find(isText) ?? null;
-    const isLater = /Sensor|ToObjectStorage/.test(row.operator ?? "");
+    // Of a class that somebody derived from an operator only the fields tell what it does.
+    const operator = row.operator ?? "";
+    const isLater = /Sensor|ToObjectStorage/.test(operator) || (fields.seedance_task_id !== undefined && fields.inputs === undefined);
+    const isStoring = /ToObjectStorage/.test(operator) || (isLater && fields.urls !== undefined);
+    const isCreate = /CreateTask/.test(operator) || (!isLater && id !== null && left.status === undefined);
     if (isLater && !id && WAITS.has(row.state ?? null)) return null; // what it waits for is there already
     const key = { dag_id: row.dag_id, run_id: row.dag_run_id, task_id: row.task_id, map_index: row.map_index };
-    const isCreate = /CreateTask/.test(row.operator ?? "");
     const number = (value) => (isText(value) || Number.isFinite(value) ? Number(value) : null);
     const model = isText(fields.model) ? fields.model : null;
     return {
@@ -128,12 +132,12 @@ export class Videos {
       key,
       name: nameOf(row),
       label: nameOf(row),
-      rank: /ToObjectStorage/.test(row.operator ?? "") ? 0 : isCreate ? 1 : 2,
+      rank: isStoring ? 0 : isCreate ? 1 : 2,
       state: isCreate && row.state === "success" ? "submitted" : row.state ?? "no_status",
       started: row.start_date,
       title: (prompt ?? row.rendered_map_index ?? "").slice(0, 300),
       prompt: prompt === null ? null : prompt.slice(0, 20_000),
-      text: `${search} ${row.rendered_map_index ?? ""} ${id ?? ""}`.toLowerCase(),
+      text: `${prompt ?? ""} ${row.rendered_map_index ?? ""} ${id ?? ""}`.toLowerCase(),
       model,
       status: left.status ?? null,
       credits: left.status === "fail" ? null : number(left.credits), // failed tasks are refunded
@@ -143,25 +147,10 @@ export class Videos {
       lastFrame: left.last_frame ?? null,
       width: number(left.width),
       height: number(left.height),
-      stored: left.stored ?? null,
-      storedPicture: left.stored_picture ?? null,
-      storedBy: left.stored === undefined && left.stored_picture === undefined ? null : key,
+      stored: left.stored === undefined ? null : storedUrl(key, left.stored),
+      storedPicture: left.stored_picture === undefined ? null : storedUrl(key, left.stored_picture),
     };
   }
-}
-
-/** The prompt of rendered inputs, and all that can be searched of them. */
-function promptOf(inputs) {
-  let value = inputs;
-  if (isText(value)) {
-    try {
-      value = JSON.parse(value);
-    } catch {
-      return { prompt: value, search: value }; // cut by Airflow, or a template
-    }
-  }
-  const prompt = isText(value?.prompt) ? value.prompt : null;
-  return { prompt, search: prompt ?? "" };
 }
 
 function merged(one, other) {
@@ -169,10 +158,6 @@ function merged(one, other) {
   const video = { ...first };
   for (const [name, value] of Object.entries(second)) {
     if (video[name] === null || video[name] === "") video[name] = value;
-  }
-  // Of one that was stored by a later task the place is known there.
-  if (first.storedBy === null && second.storedBy !== null) {
-    Object.assign(video, { stored: second.stored, storedPicture: second.storedPicture, storedBy: second.storedBy });
   }
   video.text = `${first.text} ${second.text}`;
   return video;

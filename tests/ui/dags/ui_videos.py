@@ -65,6 +65,19 @@ with DAG("ui_hidden", start_date=START, schedule=None, description="Not everybod
         task_id="secret", model="seedance2-fast", deferrable=False, retries=0, inputs=inputs("A secret product launch")
     )
 
+
+class HouseStyle(SeedanceGenerateVideoOperator):
+    """A class that somebody derived from one of ours."""
+
+
+with DAG("ui_derived", start_date=START, schedule=None, description="Of a class derived from an operator"):
+    HouseStyle(
+        task_id="styled", model="seedance2-fast", deferrable=False, retries=0, inputs=inputs("A tower, in style")
+    )
+    HouseStyle.partial(task_id="many", model="seedance2-fast", deferrable=False, retries=0).expand(
+        inputs=[inputs("A bridge, in style")]
+    )
+
 # Never unpaused: tests/ui/fill.py writes what their tasks would leave behind.
 for dag_id, count in (("ui_sixty", 60), ("ui_thousand", 1000)):
     with DAG(dag_id, start_date=START, schedule=None, description=f"{count} videos"):

@@ -81,7 +81,7 @@ def test_the_menu_has_the_videos_and_with_a_ledger_the_spending() -> None:
 def test_a_tab_is_on_our_tasks_only_or_asked_for() -> None:
     tabs = [view for view in load()["views"] if view["destination"] != "nav"]
     if get_base_airflow_version_tuple() >= (3, 4, 0):
-        assert [view["applies_to"] for view in tabs] == [{"operator": list(defaults.OPERATORS_WITH_VIDEO)}]
+        assert [view["applies_to"] for view in tabs] == [{"task.template_fields": ["seedance_conn_id"]}]
     else:
         assert tabs == []
 
@@ -124,6 +124,7 @@ def test_whoever_makes_or_stores_a_video_has_the_tab_and_the_link() -> None:
         decorators._SeedanceDecoratedOperator,
     ]
     assert {each.__name__: each.__module__ for each in classes} == defaults.OPERATORS_WITH_VIDEO
+    assert all("seedance_conn_id" in each.template_fields for each in classes)
 
 
 def test_every_process_imports_it_for_next_to_nothing() -> None:
