@@ -40,7 +40,7 @@ def run(*, quick: bool = False) -> Result:
         pages = {
             "gallery of 1,000 videos": f"{ours}/gallery?{which}",
             "page of one video": f"{ours}/video?{which}&task_id=clips&map_index=7",
-            "Airflow's page of a mapped task": f"{theirs}/group/clips",
+            "Airflow's page of a mapped task": f"{theirs}/clips/mapped",
             "Airflow's page of a task instance": f"{theirs}/clips/mapped/7",
         }
         asked = _requests_of(rig.url, pages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -14,7 +15,7 @@ from tests.ui.rig import DAG_ID, Rig, running
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 IMAGES = ROOT / "docs" / "images"
 Theme = Literal["light", "dark"]
@@ -41,8 +42,11 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def rig(browser: Browser) -> Iterator[Rig]:
-    """A running Airflow with videos; nothing is started where there is no browser to look at it."""
-    with running(lambda _line: None) as started:
+    """A running Airflow with videos; nothing is started where there is no browser to look at it.
+
+    ``SEEDANCE_UI_PYTHON`` names the interpreter of another environment, whose Airflow is taken.
+    """
+    with running(lambda _line: None, os.environ.get("SEEDANCE_UI_PYTHON") or sys.executable) as started:
         yield started
 
 
@@ -108,12 +112,12 @@ def visit(browser: Browser, rig: Rig) -> Iterator[Callable[..., Visitor]]:
 
 
 @pytest.fixture
-def screenshot() -> Callable[[Page, str], None]:
+def screenshot() -> Callable[[Page | Locator, str], None]:
     """Writes a picture for the documentation if SEEDANCE_SCREENSHOTS is set; else the checkout stays as it is."""
 
-    def take(page: Page, name: str) -> None:
+    def take(what: Page | Locator, name: str) -> None:
         if os.environ.get("SEEDANCE_SCREENSHOTS"):
             IMAGES.mkdir(exist_ok=True)
-            page.screenshot(path=IMAGES / f"{name}.png")
+            what.screenshot(path=IMAGES / f"{name}.png")
 
     return take

@@ -125,7 +125,7 @@ def test_arrows_move_between_videos_and_enter_opens_one(gallery: Visitor) -> Non
     page.wait_for_url("**/seedance/ui/video?*map_index=0*")
 
 
-def test_two_videos_are_compared_beside_each_other(gallery: Visitor, screenshot: Callable[[Page, str], None]) -> None:
+def test_two_videos_are_compared_beside_each_other(gallery: Visitor) -> None:
     page = gallery.page
     page.get_by_label("Compare clips[0]").check()
     page.get_by_label("Compare clips[1]").check()
@@ -138,7 +138,6 @@ def test_two_videos_are_compared_beside_each_other(gallery: Visitor, screenshot:
     page.get_by_role("button", name="Play both").click()
     for player in players.all():
         expect(player).not_to_have_js_property("currentTime", 0)
-    screenshot(page, "comparison")
     page.get_by_label("Compare picture").check()
     expect(page.get_by_role("article", name="clips[0]")).to_have_count(0)
     expect(columns).to_have_count(2)
@@ -157,10 +156,11 @@ def test_a_picture_that_another_task_stored_is_read_where_that_task_has_it(visit
         route.fulfill(response=answer, json=content)
 
     visitor.page.route("**/seedance/ui/records/**", stored_by_create)
-    with visitor.page.expect_request("**/stored/**index=5") as asked:
-        visitor.gallery(VIDEOS)
-    assert "task_id=create" in asked.value.url
+    visitor.gallery(VIDEOS)
     sunset = visitor.page.locator(".tile", has_text="sunset")
+    with visitor.page.expect_request("**/stored/**index=5") as asked:
+        sunset.scroll_into_view_if_needed()
+    assert "task_id=create" in asked.value.url
     expect(sunset.locator("video")).to_have_attribute("src", re.compile(r"/stored/.*task_id=wait.*index=0"))
 
 
@@ -178,6 +178,15 @@ def test_nothing_is_loaded_before_it_is_seen_and_pages_divide_many(visit: Visit,
     visitor.page.get_by_role("button", name="Next page").click()
     expect(visitor.page.get_by_text("Page 2 of 3")).to_be_visible()
     assert titles(visitor.page)[0].startswith("Shot 24")
+
+
+def test_the_newest_run_can_be_watched_at_once(visit: Visit) -> None:
+    visitor = visit()
+    visitor.open("gallery")
+    newest = visitor.page.get_by_role("region", name="The newest run")
+    players = newest.get_by_role("article").locator("video[controls]")
+    expect(players.first).to_be_visible()
+    expect(newest.get_by_role("article")).to_have_count(2)
 
 
 def test_videos_of_a_derived_class_are_listed_like_ours(visit: Visit, rig: Rig) -> None:

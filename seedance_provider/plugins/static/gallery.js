@@ -11,6 +11,7 @@ const REFRESH_SECONDS = 10;
 const REASONS = 10;
 const LINKS = 20;
 const RUNS = 50;
+const NEWEST = 2;
 const FAILED = new Set(["failed", "upstream_failed"]);
 const SORTS = {
   task: ["By task", (one, other) => compareText(one.key.task_id, other.key.task_id) || one.key.map_index - other.key.map_index],
@@ -255,24 +256,7 @@ class Gallery {
     this.seen.unobserve(target);
     const poster = target.querySelector(".poster");
     if (poster.childElementCount || poster.textContent) return;
-    fallThrough(poster, this.posters(target.video));
-  }
-
-  /** What can stand for a video, the cheapest first. */
-  posters(video) {
-    const isPicture = this.models[video.model]?.output === "image";
-    const still = (src) => el("img", { src, alt: "", loading: "lazy" });
-    const moving = (src) => {
-      const node = el("video", { src: `${src}#t=0.1`, preload: "metadata", tabindex: -1 });
-      node.muted = true;
-      return node;
-    };
-    return [
-      video.storedPicture && (() => still(video.storedPicture)),
-      safeUrl(video.lastFrame) && (() => still(safeUrl(video.lastFrame))),
-      video.stored && !isPicture && (() => moving(video.stored)),
-      safeUrl(video.url) && (() => (isPicture ? still : moving)(safeUrl(video.url))),
-    ].filter(Boolean);
+    fallThrough(poster, posters(target.video, this.models));
   }
 
   // One tile is in the order of Tab; arrows go to the others.
@@ -324,17 +308,7 @@ class Gallery {
     if (this.compared === content) return;
     this.compared = content;
     if (videos.length < 2) return this.comparison.replaceChildren();
-    const columns = videos.map((video) => {
-      const player = el("div.poster");
-      const sources = this.posters(video).reverse(); // here the video goes before its still
-      fallThrough(player, sources, (node) => {
-        if (node.tagName === "VIDEO") Object.assign(node, { controls: true, tabIndex: 0 });
-      });
-      return el("article", { "aria-label": video.label }, player,
-        el("p.row", {}, badge(video.state), el("a", { href: pageUrl("video", video.key) }, video.label)),
-        longText(video.prompt ?? video.title ?? ""),
-        el("p.muted", {}, numbers(video, video.width ? `${video.width} x ${video.height}` : null)));
-    });
+    const columns = videos.map((video) => article(video, this.models));
     const play = () => {
       for (const node of this.comparison.querySelectorAll("video")) {
         node.currentTime = 0;
@@ -350,6 +324,36 @@ class Gallery {
     );
     announce("Two videos are compared above the gallery");
   }
+}
+
+/** What can stand for a video, the cheapest first. */
+function posters(video, models) {
+  const isPicture = models[video.model]?.output === "image";
+  const still = (src) => el("img", { src, alt: "", loading: "lazy" });
+  const moving = (src) => {
+    const node = el("video", { src: `${src}#t=0.1`, preload: "metadata", tabindex: -1 });
+    node.muted = true;
+    return node;
+  };
+  return [
+    video.storedPicture && (() => still(video.storedPicture)),
+    safeUrl(video.lastFrame) && (() => still(safeUrl(video.lastFrame))),
+    video.stored && !isPicture && (() => moving(video.stored)),
+    safeUrl(video.url) && (() => (isPicture ? still : moving)(safeUrl(video.url))),
+  ].filter(Boolean);
+}
+
+/** A video that can be played, with what is known of it. */
+function article(video, models) {
+  const player = el("div.poster");
+  const sources = posters(video, models).reverse(); // here the video goes before its still
+  fallThrough(player, sources, (node) => {
+    if (node.tagName === "VIDEO") Object.assign(node, { controls: true, tabIndex: 0 });
+  });
+  return el("article", { "aria-label": video.label }, player,
+    el("p.row", {}, badge(video.state), el("a", { href: pageUrl("video", video.key) }, video.label)),
+    longText(video.prompt ?? video.title ?? ""),
+    el("p.muted", {}, numbers(video, video.width ? `${video.width} x ${video.height}` : null)));
 }
 
 function numbers(video, ...more) {
@@ -381,14 +385,42 @@ async function showRuns() {
   };
   fill();
   const none = `None of the newest ${looked_through.toLocaleString("en")} DAG runs that you may read has a video yet. `;
+  const newest = el("div");
   render(
     el("h1", {}, "Videos"),
+    newest,
     runs.length
       ? el("div.scroll", { tabindex: 0, role: "region", "aria-label": "Runs with videos" },
           el("table", {}, el("thead", {}, el("tr", {}, ...["Run", "DAG", "Time", "State", "Tasks with videos"].map((title) => el("th", { scope: "col" }, title)))), body))
       : el("p", {}, none, "Trigger a DAG with a Seedance task, such as seedance_create_and_wait, and come back."),
     more,
   );
+  if (runs.length) await showNewest(newest, runs[0]).catch(() => {}); // the list is worth having without it
+}
+
+/** The first videos of the newest run, which is what most who come here look for; they appear as they are made. */
+async function showNewest(node, { dag_id, run_id }) {
+  const models = await catalog();
+  const videos = new Videos({ dag_id, run_id });
+  const shown = el("div.columns");
+  let before = null;
+  const show = () => {
+    const found = videos.all().slice(0, NEWEST);
+    const content = JSON.stringify(found);
+    if (content === before) return;
+    before = content;
+    shown.replaceChildren(...found.map((video) => article(video, models)));
+    // Who comes here after a run with one video wants to see it: without sound, and not if the reader's system says no.
+    const [only, other] = shown.querySelectorAll("video");
+    if (only && !other && !matchMedia("(prefers-reduced-motion: reduce)").matches) only.autoplay = true;
+    const title = el("h2", {}, "The newest run: ", el("a", { href: pageUrl("gallery", { dag_id, run_id }) }, run_id));
+    node.replaceChildren(el("section.panel", { "aria-label": "The newest run" }, title, el("p.muted", {}, dag_id), shown));
+  };
+  await videos.begin();
+  show();
+  await repeat(async () => {
+    if (await videos.refresh()) show();
+  }, REFRESH_SECONDS).catch(() => {}); // the list below stays
 }
 
 function runRow({ dag_id, run_id, run_after, state, tasks }) {

@@ -31,6 +31,13 @@ export class Videos {
     return this.offset < this.total;
   }
 
+  /** Read the first ones, as many as one request gives. */
+  async begin() {
+    await this.readPage(0);
+    this.offset = PAGE;
+    await this.readRecords(false);
+  }
+
   /** Read on, some thousand at most; `shown` is called with each part. */
   async load(shown) {
     const end = this.offset + (this.where.run_id ? READ_AT_ONCE : READ_OF_DAG);

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.standard.operators.empty import EmptyOperator
 
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from seedance_provider.sensors.seedance import SeedanceTaskSensor
@@ -36,7 +37,6 @@ with DAG("ui_videos", start_date=START, schedule=None, description="Videos in ev
         retries=0,
         budget="campaign",
         budget_credits=5000,
-        map_index_template="{{ task.inputs['prompt'][:40] }}",
     ).expand(inputs=[inputs(shot) for shot in SHOTS])
     SeedanceGenerateVideoOperator(
         task_id="unknown",
@@ -74,6 +74,7 @@ with DAG("ui_derived", start_date=START, schedule=None, description="Of a class 
     HouseStyle(
         task_id="styled", model="seedance2-fast", deferrable=False, retries=0, inputs=inputs("A tower, in style")
     )
+    EmptyOperator(task_id="of_others")
     HouseStyle.partial(task_id="many", model="seedance2-fast", deferrable=False, retries=0).expand(
         inputs=[inputs("A bridge, in style")]
     )
