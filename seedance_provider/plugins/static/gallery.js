@@ -4,6 +4,7 @@ import {
   airflowUrl, ask, catalog, followTheme, formatSeconds, pageUrl, parameters, redirected, repeat,
 } from "./airflow.js";
 import { airflowLink, announce, badge, el, longText, render, renderError, safeUrl, time } from "./parts.js";
+import { isOver } from "./records.js";
 import { Videos } from "./videos.js";
 
 const PAGE = 24;
@@ -375,52 +376,76 @@ function fallThrough(node, candidates, prepare = () => {}) {
 // Where there are videos.
 
 async function showRuns() {
-  const { runs, looked_through } = await ask("runs");
+  const models = await catalog();
+  const newest = el("div");
+  const list = el("div");
+  let before = null; // what is shown
+  let isMore = false; // the reader went on in the list, which stays as it is then
+  let strip = null;
+  await repeat(async () => {
+    let answer;
+    try {
+      answer = await ask("runs");
+    } catch (error) {
+      if (before === null || error.status === 401 || error.status === 403) throw error;
+      return; // a server that restarts is asked again
+    }
+    if (before === null) render(el("h1", {}, "Videos"), newest, list);
+    const content = JSON.stringify(answer);
+    if (content !== before && !isMore) {
+      list.replaceChildren(...listOfRuns(answer, () => { isMore = true; }));
+    }
+    before = content;
+    const [run] = answer.runs;
+    if (run && strip?.name !== `${run.dag_id} ${run.run_id}`) strip = new Newest(newest, run, models);
+    await strip?.look(run).catch(() => {}); // the list is worth having without it
+  }, REFRESH_SECONDS);
+}
+
+function listOfRuns({ runs, looked_through }, onMore) {
+  if (!runs.length) {
+    const none = `None of the newest ${looked_through.toLocaleString("en")} DAG runs that you may read has a video yet. `;
+    return [el("p", {}, none, "Trigger a DAG with a Seedance task, such as seedance_create_and_wait: its run appears here.")];
+  }
   const body = el("tbody");
   const rest = [...runs];
-  const more = el("button", { type: "button", onclick: () => fill() }, "Show more runs");
   const fill = () => {
     body.append(...rest.splice(0, RUNS).map(runRow));
     more.hidden = !rest.length;
   };
+  const more = el("button", { type: "button", onclick: () => { onMore(); fill(); } }, "Show more runs");
   fill();
-  const none = `None of the newest ${looked_through.toLocaleString("en")} DAG runs that you may read has a video yet. `;
-  const newest = el("div");
-  render(
-    el("h1", {}, "Videos"),
-    newest,
-    runs.length
-      ? el("div.scroll", { tabindex: 0, role: "region", "aria-label": "Runs with videos" },
-          el("table", {}, el("thead", {}, el("tr", {}, ...["Run", "DAG", "Time", "State", "Tasks with videos"].map((title) => el("th", { scope: "col" }, title)))), body))
-      : el("p", {}, none, "Trigger a DAG with a Seedance task, such as seedance_create_and_wait, and come back."),
-    more,
-  );
-  if (runs.length) await showNewest(newest, runs[0]).catch(() => {}); // the list is worth having without it
+  const titles = ["Run", "DAG", "Time", "State", "Tasks with videos"].map((title) => el("th", { scope: "col" }, title));
+  const table = el("table", {}, el("thead", {}, el("tr", {}, ...titles)), body);
+  return [el("div.scroll", { tabindex: 0, role: "region", "aria-label": "Runs with videos" }, table), more];
 }
 
 /** The first videos of the newest run, which is what most who come here look for; they appear as they are made. */
-async function showNewest(node, { dag_id, run_id }) {
-  const models = await catalog();
-  const videos = new Videos({ dag_id, run_id });
-  const shown = el("div.columns");
-  let before = null;
-  const show = () => {
-    const found = videos.all().slice(0, NEWEST);
+class Newest {
+  constructor(node, { dag_id, run_id }, models) {
+    this.name = `${dag_id} ${run_id}`;
+    this.videos = new Videos({ dag_id, run_id });
+    this.models = models;
+    this.columns = el("div.columns");
+    const link = el("a", { href: pageUrl("gallery", { dag_id, run_id }) }, run_id);
+    const title = el("h2", {}, "The newest run: ", link);
+    node.replaceChildren(el("section.panel", { "aria-label": "The newest run" }, title, el("p.muted", {}, dag_id), this.columns));
+  }
+
+  /** Read on, until the run is over. */
+  async look({ state }) {
+    if (this.state === state && isOver(state)) return;
+    await this.videos.begin();
+    this.state = state;
+    const found = this.videos.all().slice(0, NEWEST);
     const content = JSON.stringify(found);
-    if (content === before) return;
-    before = content;
-    shown.replaceChildren(...found.map((video) => article(video, models)));
+    if (content === this.content) return;
+    this.content = content;
+    this.columns.replaceChildren(...found.map((video) => article(video, this.models)));
     // Who comes here after a run with one video wants to see it: without sound, and not if the reader's system says no.
-    const [only, other] = shown.querySelectorAll("video");
+    const [only, other] = this.columns.querySelectorAll("video");
     if (only && !other && !matchMedia("(prefers-reduced-motion: reduce)").matches) only.autoplay = true;
-    const title = el("h2", {}, "The newest run: ", el("a", { href: pageUrl("gallery", { dag_id, run_id }) }, run_id));
-    node.replaceChildren(el("section.panel", { "aria-label": "The newest run" }, title, el("p.muted", {}, dag_id), shown));
-  };
-  await videos.begin();
-  show();
-  await repeat(async () => {
-    if (await videos.refresh()) show();
-  }, REFRESH_SECONDS).catch(() => {}); // the list below stays
+  }
 }
 
 function runRow({ dag_id, run_id, run_after, state, tasks }) {

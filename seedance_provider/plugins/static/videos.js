@@ -31,11 +31,11 @@ export class Videos {
     return this.offset < this.total;
   }
 
-  /** Read the first ones, as many as one request gives. */
+  /** Read the first ones, as many as one request gives; and again what was not over. */
   async begin() {
     await this.readPage(0);
     this.offset = PAGE;
-    await this.readRecords(false);
+    await this.readRecords(true);
   }
 
   /** Read on, some thousand at most; `shown` is called with each part. */
