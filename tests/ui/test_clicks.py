@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -55,9 +56,10 @@ def without_connection(rig: Rig) -> Iterator[None]:
         rig.airflow.add_connection("seedance_default", rig.emulator.connection_json)
 
 
-def fill_in_connection(page: Page, emulator_url: str) -> None:
+def fill_in_connection(page: Page, connection_json: str) -> None:
     """With the keyboard only."""
-    host, port = emulator_url.rsplit(":", 1)
+    connection = json.loads(connection_json)
+    host, key, port = connection["host"], connection["password"], str(connection["port"])
     dialog = page.get_by_role("dialog")
     expect(dialog.locator("input[name=connection_id]")).to_be_visible()
     page.keyboard.press("Tab")
@@ -66,7 +68,7 @@ def fill_in_connection(page: Page, emulator_url: str) -> None:
     page.keyboard.type("Seedance")
     page.keyboard.press("Enter")
     expect(dialog.locator("input[name=password]")).to_be_visible()
-    for value in (None, None, host, "sk-any-key", None, port):  # header, description, base URL, key, "show", port
+    for value in (None, None, host, key, None, port):  # header, description, base URL, key, "show", port
         page.keyboard.press("Tab")
         if value is not None:
             page.keyboard.type(value)
@@ -82,7 +84,7 @@ def test_from_an_empty_airflow_to_a_watched_video_takes_nine_clicks(
     visitor.click(page.get_by_role("button", name="Admin"), "Admin")
     visitor.click(page.get_by_role("menuitem", name="Connections"), "Connections")
     visitor.click(page.get_by_role("button", name="Add Connection"), "Add Connection")
-    fill_in_connection(page, rig.emulator.url)
+    fill_in_connection(page, rig.emulator.connection_json)
     screenshot(page.get_by_role("dialog"), "connection-form")
     visitor.click(page.get_by_role("dialog").get_by_role("button", name="Save"), "Save")
     expect(page.get_by_role("dialog")).to_have_count(0)
