@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import functools
 import json
 import os
 import secrets
@@ -105,4 +106,14 @@ def airflow_database(airflow_home: Path) -> Path:
     from airflow.utils.db import initdb
 
     initdb()
+    _share_the_api_server()
     return airflow_home / "airflow.db"
+
+
+def _share_the_api_server() -> None:
+    """Before Airflow 3.2 ``dag.test()`` makes an API server for each task, which takes seconds; later ones keep one."""
+    try:
+        from airflow.sdk.execution_time import supervisor
+    except ImportError:  # Airflow 2 has none
+        return
+    supervisor.in_process_api_server = functools.cache(supervisor.in_process_api_server)
