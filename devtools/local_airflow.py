@@ -6,7 +6,8 @@
         print(airflow.xcom("my_dag", run_id, "my_task"))
 
 API server, scheduler, triggerer and DAG processor run as processes of their own, on SQLite, in a temporary
-AIRFLOW_HOME, on free ports, blind to the caller's own ``AIRFLOW*`` settings. ``airflow standalone`` is not
+AIRFLOW_HOME, on free ports, blind to the caller's own ``AIRFLOW*`` settings. With ``counts``, a database and a broker
+it is the Airflow of devtools/cluster.py: several of each, and workers of Celery. ``airflow standalone`` is not
 used: it leaves its children behind on SIGTERM. Every process gets a session of its own, and whatever happens
 to the caller (an exception, Ctrl-C, even SIGKILL) those sessions are ended: on a normal way out by `stop`,
 else by a small guard process that notices that the caller is gone.
@@ -38,7 +39,7 @@ import psutil
 import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from types import TracebackType
 
 #: What `airflow` is asked to run, in the order of starting.
@@ -49,7 +50,13 @@ COMPONENTS_2 = ("webserver", "scheduler", "triggerer")
 RUN_END_STATES = frozenset({"success", "failed"})
 TASK_END_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
+#: What runs tasks where there is a broker.
+WORKER = "worker"
+_TASK_SERVER = "task-api-server"
+_COMMANDS = {WORKER: ("celery", "worker", "--without-gossip", "--without-mingle")}
 _HEALTH_KEYS = {"scheduler": "scheduler", "triggerer": "triggerer", "dag-processor": "dag_processor"}
+_JOBS = {"scheduler": "SchedulerJob", "triggerer": "TriggererJob"}
+_WORKER_READY = re.compile(r"worker\S*@\S+ ready\.")
 #: Airflow 2 lets nobody in without an account; whoever asks on this machine is the administrator.
 _WEBSERVER_CONFIG = 'AUTH_ROLE_PUBLIC = "Admin"\nWTF_CSRF_ENABLED = False\n'
 _LOG_LINE_2 = re.compile(r"\[(?P<time>\S+)\] \{[^}]*\} (?P<level>[A-Z]+) - (?P<event>.*)")
@@ -141,8 +148,56 @@ def _signals_held() -> Iterator[None]:
             signal.raise_signal(received)
 
 
+class Guard:
+    """Starts processes, each in a session of its own, and sees to it that none outlives this one.
+
+    :param folder: removed at the end, if this process does not live to do it
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        with _signals_held():
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(folder or "")], stdin=subprocess.PIPE, start_new_session=True, text=True
+            )
+
+    def spawn(self, command: Sequence[str | Path], log: Path, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a process.
+
+        :param command: the program and its arguments
+        :param log: the file that takes what it says, after what is there
+        :param options: of `subprocess.Popen`
+        """
+        with log.open("ab") as output, _signals_held():
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **options,
+            )
+            self._tell(f"+{process.pid}")
+        return process
+
+    def end(self, *processes: subprocess.Popen[bytes]) -> None:
+        """End the sessions of these processes, if they have not ended."""
+        end_sessions([process.pid for process in processes])
+        for process in processes:
+            process.wait()
+            self._tell(f"-{process.pid}")
+
+    def close(self) -> None:
+        """End the guard; what was started and not ended ends with it."""
+        self._process.communicate()  # closes its standard input, at which it ends
+
+    def _tell(self, line: str) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
+
+
 class LocalAirflow:
-    """One Airflow: four processes, one database, one client of its REST API.
+    """One Airflow: some processes, one database, one client of its REST API.
 
     :param dags_folder: folder whose DAG files are loaded
     :param env: environment variables on top of the settings made here; they win
@@ -153,6 +208,9 @@ class LocalAirflow:
     :param split_api: serve what tasks call from an API server of its own. For callers that change something over the
         REST API while tasks run: in one process with SQLite the event loop, which logs the change, can wait for the
         lock of a task's request that waits for the event loop, until the database gives up
+    :param counts: how many there are of a component, one by default. The second scheduler is called ``scheduler-2``
+    :param database_url: SQLAlchemy's URL of an empty database; SQLite in AIRFLOW_HOME without it
+    :param broker_url: Redis. With it tasks run by CeleryExecutor on the component ``worker``, else by LocalExecutor
     """
 
     def __init__(
@@ -165,10 +223,17 @@ class LocalAirflow:
         keep_home: bool = False,
         start_timeout: float = 600,
         split_api: bool = False,
+        counts: Mapping[str, int] | None = None,
+        database_url: str | None = None,
+        broker_url: str | None = None,
     ) -> None:
         self.version = airflow_version(python)
         self._is_2 = self.version.startswith("2.")
-        self.components = COMPONENTS_2 if self._is_2 else COMPONENTS
+        self.components: tuple[str, ...] = COMPONENTS_2 if self._is_2 else COMPONENTS
+        if broker_url is not None:
+            self.components += (WORKER,)
+        self._counts = counts or {}
+        self._database_url, self._broker_url = database_url, broker_url
         self._dag_processor = "scheduler" if self._is_2 else "dag-processor"
         self.dags_folder = dags_folder.resolve()
         self.home = Path(tempfile.mkdtemp(prefix="local-airflow-"))
@@ -184,7 +249,7 @@ class LocalAirflow:
         self._keep_home = keep_home
         self._start_timeout = start_timeout
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._guard: subprocess.Popen[str] | None = None
+        self._guard: Guard | None = None
         self._http = requests.Session()
         self._http.trust_env = False  # neither a proxy nor a .netrc has a say about a server on this machine
         self._authentication = threading.Lock()
@@ -205,22 +270,16 @@ class LocalAirflow:
         began = time.monotonic()
         try:
             self.process_logs.mkdir()
-            with _signals_held():
-                self._guard = subprocess.Popen(
-                    [sys.executable, __file__, "" if self._keep_home else str(self.home)],
-                    stdin=subprocess.PIPE,
-                    start_new_session=True,
-                    text=True,
-                )
+            self._guard = Guard(None if self._keep_home else self.home)
             if self._is_2:
                 (self.home / "webserver_config.py").write_text(_WEBSERVER_CONFIG)
             self._say("Airflow: making the database")
             self._migrate()
             for component in self.components:
-                self.start_process(component)
+                for name in self.names(component):
+                    self.start_process(name)
             if self._task_port is not None:
-                port = str(self._task_port)
-                self._spawn("task-api-server", "api-server", "--apps", "execution", "--port", port)
+                self.start_process(_TASK_SERVER)
             self.wait_until_healthy()
         except BaseException:
             self.stop()
@@ -234,20 +293,41 @@ class LocalAirflow:
         if not self._keep_home:
             shutil.rmtree(self.home, ignore_errors=True)
         if self._guard is not None:
-            self._guard.communicate()  # closes its standard input, at which it ends
+            self._guard.close()
 
-    def start_process(self, component: str, *arguments: str, name: str | None = None) -> None:
-        """Start one of `components`, for the first time or after `kill`.
+    def names(self, component: str) -> list[str]:
+        """What the processes of a component are called."""
+        return [component, *(f"{component}-{number}" for number in range(2, self._counts.get(component, 1) + 1))]
 
-        :param component: the command
-        :param arguments: more of it
-        :param name: what the process is called here and in its log's name; for a second one of a component
+    def start_process(self, name: str, env: Mapping[str, str] | None = None) -> None:
+        """Start one of `names`, for the first time or after `kill`.
+
+        :param name: what it is called; with ``-2`` and so on the second one of a component
+        :param env: environment variables on top of `env`, for this process only
         """
-        self._spawn(name or component, component, *arguments)
+        component = name.rstrip("0123456789").rstrip("-")
+        if name == _TASK_SERVER:
+            self._spawn(name, "api-server", "--apps", "execution", "--port", str(self._task_port), env=env)
+            return
+        arguments = [*_COMMANDS.get(component, (component,))]
+        if component == WORKER:
+            arguments += ["--celery-hostname", f"{name}@%h", "--pid", str(self.home / f"{name}.pid")]
+            (self.home / f"{name}.pid").unlink(missing_ok=True)  # of one that was killed
+        if component in (WORKER, *_JOBS) and (component == WORKER or self._counts.get(component, 1) > 1):
+            arguments.append("--skip-serve-logs")  # they would want one port, and one machine has one folder of logs
+        self._spawn(name, *arguments, env=env)
+
+    def revive(self) -> list[str]:
+        """Start again what has ended by itself, as systemd or Kubernetes does; return which."""
+        ended = [name for name, process in self._processes.items() if process.poll() is not None]
+        for name in ended:
+            self._end(name)  # what it left behind
+            self.start_process(name)
+        return ended
 
     def kill(self, component: str, how: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to every process of a component and wait until all have ended, as in a crash of its
-        machine. The scheduler's processes include the tasks that run.
+        machine. The scheduler's and a worker's processes include the tasks that run.
         """
         for member in self.processes(component):
             with suppress(psutil.NoSuchProcess):
@@ -472,10 +552,10 @@ class LocalAirflow:
             # Nothing runs, or spends, by its own schedule; `trigger_dag` unpauses.
             ("core", "dags_are_paused_at_creation"): "True",
             ("core", "execution_api_server_url"): self._task_url,
-            ("core", "executor"): "LocalExecutor",
+            ("core", "executor"): "CeleryExecutor" if self._broker_url else "LocalExecutor",
             ("core", "parallelism"): "4",
             ("core", "fernet_key"): base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-            ("database", "sql_alchemy_conn"): f"sqlite:///{self.home / 'airflow.db'}?timeout=60",
+            ("database", "sql_alchemy_conn"): self._database_url or f"sqlite:///{self.home / 'airflow.db'}?timeout=60",
             ("api", "host"): "127.0.0.1",
             ("api", "port"): str(self.port),
             ("api", "workers"): "1",
@@ -505,6 +585,12 @@ class LocalAirflow:
                 ("scheduler", "min_file_process_interval"): "5",
             }
             env["_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK"] = "1"  # SQLite and LocalExecutor
+        if self._broker_url:
+            settings |= {
+                ("celery", "broker_url"): self._broker_url,
+                ("celery", "result_backend"): f"db+{self._database_url}",
+                ("celery", "worker_concurrency"): "2",
+            }
         for (section, option), value in settings.items():
             env[f"AIRFLOW__{section.upper()}__{option.upper()}"] = value
         env["AIRFLOW_HOME"] = str(self.home)
@@ -512,33 +598,20 @@ class LocalAirflow:
         env["NO_PROXY"] = env["no_proxy"] = ",".join(no_proxy)
         return {**env, **extra}
 
-    def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        with self.process_log_path(name).open("ab") as log, _signals_held():
-            process = subprocess.Popen(
-                [self._python, "-m", "airflow", *arguments],
-                env=self.env,
-                cwd=self.home,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+    def _spawn(self, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        assert self._guard is not None, "not started"
+        command = [self._python, "-m", "airflow", *arguments]
+        environment = {**self.env, **(env or {})}
+        with _signals_held():
+            process = self._guard.spawn(command, self.process_log_path(name), env=environment, cwd=self.home)
             self._processes[name] = process
-            self._tell_guard(f"+{process.pid}")
         return process
 
     def _end(self, *names: str) -> None:
-        ending = {name: self._processes[name] for name in names}
-        end_sessions([process.pid for process in ending.values()])
-        for name, process in ending.items():
-            process.wait()
-            self._tell_guard(f"-{process.pid}")
+        if self._guard is not None:
+            self._guard.end(*(self._processes[name] for name in names))
+        for name in names:
             del self._processes[name]
-
-    def _tell_guard(self, line: str) -> None:
-        if self._guard is not None and self._guard.stdin is not None:
-            self._guard.stdin.write(f"{line}\n")
-            self._guard.stdin.flush()
 
     def _migrate(self) -> None:
         name = "db-migrate"
@@ -555,11 +628,23 @@ class LocalAirflow:
                 self._http.get(f"{self._task_url}health", timeout=5)
         except (requests.RequestException, ValueError):
             return self.components
-        return tuple(
+        missing = [
             component
             for component, key in _HEALTH_KEYS.items()
             if component in self.components and (health.get(key) or {}).get("status") != "healthy"
-        )
+        ]
+        if not missing:
+            missing += [name for name in _JOBS if self._alive(name) < self._counts.get(name, 1)]
+        if WORKER in self.components:
+            missing += [name for name in self.names(WORKER) if not _WORKER_READY.search(self._tail(name, 400))]
+        return tuple(missing)
+
+    def _alive(self, component: str) -> int:
+        """How many of a component have a heartbeat; Airflow's word on health is about the latest."""
+        if self._counts.get(component, 1) == 1:
+            return 1
+        jobs = self.api("GET", "jobs", params={"job_type": _JOBS[component], "is_alive": True})
+        return int(jobs["total_entries"])
 
     def _tail(self, name: str, lines: int = 40) -> str:
         path = self.process_log_path(name)

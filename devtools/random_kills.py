@@ -29,26 +29,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import local_airflow
 import psutil
 import requests
-from local_airflow import LocalAirflow, LocalAirflowError, end_sessions, free_ports
+from cluster import Postgres
+from local_airflow import LocalAirflow, LocalAirflowError
 
 from seedance_provider.execution.budgets import Budget
 from seedance_provider.execution.ledger import SeedanceLedger
@@ -116,70 +113,6 @@ def say(line: str) -> None:
     print(f"{time.monotonic() - BEGAN:6.1f} s  {line}", file=sys.stderr, flush=True)
 
 
-@contextmanager
-def postgres() -> Iterator[tuple[str, str]]:
-    """A PostgreSQL server of its own: SQLAlchemy's URL of a database in it, and the version."""
-    binaries = _postgres_binaries()
-    user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
-    with tempfile.TemporaryDirectory(prefix="random-kills-postgres-") as folder:
-        if user is not None:
-            shutil.chown(folder, user)
-        data, log = Path(folder) / "data", Path(folder) / "log"
-        (port,) = free_ports(1)
-        run: dict[str, Any] = {"user": user, "cwd": folder, "env": {**os.environ, "LC_ALL": "C"}}
-        init = [
-            str(binaries / "initdb"),
-            "-D",
-            str(data),
-            "-U",
-            "airflow",
-            "--auth=trust",
-            "--no-sync",
-            "--encoding=UTF8",
-        ]
-        subprocess.run(init, check=True, stdout=subprocess.DEVNULL, **run)
-        options = ["-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300"]
-        # Nothing of it outlives this program, so nothing need reach the disk.
-        options += ["-c", "fsync=off", "-c", "synchronous_commit=off"]
-        guard = subprocess.Popen(
-            [sys.executable, local_airflow.__file__, folder], stdin=subprocess.PIPE, start_new_session=True, text=True
-        )
-        with log.open("wb") as output:
-            server = subprocess.Popen(
-                [str(binaries / "postgres"), "-D", str(data), *options],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                **run,
-            )
-        assert guard.stdin is not None
-        guard.stdin.write(f"+{server.pid}\n")
-        guard.stdin.flush()
-        try:
-            ask = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-            deadline = time.monotonic() + 60
-            while subprocess.run(ask, check=False).returncode != 0:
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise LocalAirflowError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')}")
-                time.sleep(0.2)
-            told = subprocess.run([binaries / "postgres", "--version"], check=True, capture_output=True, text=True)
-            yield f"postgresql+psycopg2://airflow@127.0.0.1:{port}/postgres", told.stdout.split()[2]
-        finally:
-            end_sessions([server.pid])
-            server.wait()
-            guard.communicate()
-
-
-def _postgres_binaries() -> Path:
-    of_debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # not on the PATH
-    if of_debian:
-        return of_debian[-1]
-    found = shutil.which("postgres")
-    if found is None:
-        raise SystemExit("There is no PostgreSQL here: apt-get install postgresql")
-    return Path(found).resolve().parent
-
-
 class Killer:
     """Kills at random and starts again what it has killed.
 
@@ -209,15 +142,11 @@ class Killer:
             return
         self.kills[kind] += 1
 
-    def start_scheduler(self, name: str) -> None:
-        """Start a scheduler. None of the two serves logs: they would want one port."""
-        self._airflow.start_process("scheduler", "--skip-serve-logs", name=name)
-        self._started[name] = time.monotonic()
-
     def replace_scheduler(self, name: str) -> None:
         """Kill a scheduler with its workers and tasks, and start another."""
         self._airflow.kill(name)
-        self.start_scheduler(name)
+        self._airflow.start_process(name)
+        self._started[name] = time.monotonic()
 
     def _kill_task(self, *, with_worker: bool) -> bool:
         busy = [pair for name in SCHEDULERS for pair in busy_workers(self._airflow.processes(name))]
@@ -428,34 +357,34 @@ class Trial:
 
 def trial(options: argparse.Namespace) -> Report:
     chance = random.Random(options.seed)
-    with tempfile.TemporaryDirectory(prefix="random-kills-") as name, postgres() as (database_url, database):
+    with tempfile.TemporaryDirectory(prefix="random-kills-") as name, Postgres() as postgres:
         dags, ledger_url = Path(name) / "dags", f"file://{name}/ledger"
         dags.mkdir()
         (dags / "random_kills.py").write_text(DAG_FILE)
-        env = ENVIRONMENT | {
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url,
-            "AIRFLOW__SEEDANCE__LEDGER_PATH": ledger_url,
-        }
+        env = ENVIRONMENT | {"AIRFLOW__SEEDANCE__LEDGER_PATH": ledger_url}
         with (
             Emulator(
                 waiting_seconds=1, generating_seconds=options.generation, concurrency_limit=options.limit
             ) as emulator,
-            LocalAirflow(dags, env=env, say=say, python=options.python, keep_home=options.keep_home) as airflow,
+            LocalAirflow(
+                dags,
+                env=env,
+                say=say,
+                python=options.python,
+                keep_home=options.keep_home,
+                counts={"scheduler": len(SCHEDULERS)},
+                database_url=postgres.url,
+            ) as airflow,
         ):
             if options.keep_home:
                 say(f"AIRFLOW_HOME is {airflow.home}")
             emulator.add_fault("slow", seconds=ANSWER_SECONDS, accept=True, times=None)
             airflow.add_connection("seedance_default", emulator.connection_json)
             killer = Killer(airflow, chance)
-            for scheduler in SCHEDULERS:
-                if scheduler == "scheduler":
-                    killer.replace_scheduler(scheduler)
-                else:
-                    killer.start_scheduler(scheduler)
             running = Trial(airflow, emulator, killer)
             running.torment(options.minutes, chance)
             running.settle()
-            report = Report(options.seed, options.minutes, airflow.version, database, killer.kills)
+            report = Report(options.seed, options.minutes, airflow.version, postgres.version, killer.kills)
             return running.report(report, ledger_url)
 
 

@@ -1,4 +1,4 @@
-"""Make or refresh the virtual environment of this checkout: ``python3 devtools/setup_venv.py runtime|dev|bench``.
+"""Make or refresh the virtual environment of this checkout: ``python3 devtools/setup_venv.py KIND``.
 
 Needs nothing but Python: the environment gets its own ``uv``, which installs Airflow in seconds where ``pip`` takes
 minutes; if uv cannot be had or fails (a private index that only pip is told of), pip does the work. A stamp makes a
@@ -18,13 +18,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = ((3, 11), (3, 13))
-KINDS = ["runtime", "dev", "bench"]  # each has all that the one before has
+#: What there is, and which others have all of it.
+KINDS = {"runtime": ("dev", "bench", "cluster"), "dev": ("bench", "cluster"), "bench": (), "cluster": ()}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "kind", choices=KINDS, help="dev adds what tests and checks need, bench the peers that are measured beside us"
+        "kind",
+        choices=[*KINDS],
+        help="dev adds what tests and checks need; bench the peers that are measured beside us, cluster Celery and the"
+        " drivers of PostgreSQL and Redis, to dev",
     )
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     options = parser.parse_args()
@@ -48,7 +52,7 @@ def main() -> int:
 def set_up(venv: Path, kind: str) -> None:
     stamp = venv / f".installed-{kind}"
     wanted = _fingerprint()
-    if any(_read(venv / f".installed-{name}") == wanted for name in KINDS[KINDS.index(kind) :]):
+    if any(_read(venv / f".installed-{name}") == wanted for name in (kind, *KINDS[kind])):
         return
     began = time.monotonic()
     print(f"Setting up {venv} ({kind}) with Python {sys.version.split()[0]} ...", flush=True)
