@@ -9,6 +9,7 @@ BIN = $(VENV)/bin
 PYTEST_ARGS ?=
 AUDIT_ARGS ?=
 FUZZ_ARGS ?=
+MATRIX_ARGS ?=
 BENCH_ARGS ?=
 CLUSTER_ARGS ?=
 FAILURES_ARGS ?=
@@ -36,7 +37,7 @@ test-slow: dev ## run the tests that take minutes with real processes: forms tha
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-matrix: dev ## run what needs no Airflow processes on Airflow 2.11 to 3.4 (AIRFLOW=3.1: on one; TESTS=file: only some)
-	@$(BIN)/python devtools/test_matrix.py $(AIRFLOW) $(if $(TESTS),--tests $(TESTS))
+	@$(BIN)/python devtools/test_matrix.py $(AIRFLOW) $(if $(TESTS),--tests $(TESTS)) $(MATRIX_ARGS)
 
 fuzz: dev ## feed all readers of foreign bytes with a million broken inputs (FUZZ_ARGS="--seconds 60 --seed 7": for a minute)
 	@$(BIN)/python devtools/fuzz.py $(FUZZ_ARGS)

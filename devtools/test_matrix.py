@@ -4,12 +4,16 @@ One virtual environment and one log per line, below .cache/matrix; ``make test-m
 and ``TESTS=tests/unit/test_config.py`` one file on every line. Several lines run at once where there is room. Old
 releases have no upper limits on what they depend on, so some run no task beside today's newest packages: those are
 installed as of a day when they did.
+
+The lines are spread over the supported Pythons. Where that of a line is not on this machine, it is tested with the
+one that runs this, which is said, and fails with ``--strict``. The workflow reads the lines by ``--json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import os
 import subprocess
 import sys
@@ -33,6 +37,7 @@ SERVICES = ("apache-airflow-providers-openlineage", "apache-airflow-providers-sq
 class Line(NamedTuple):
     name: str
     airflow: str
+    python: str
     as_of: str | None = None  # the newest packages of that day
     extra: tuple[str, ...] = ()  # what else to install, and how
 
@@ -42,14 +47,14 @@ OLDEST_COMPAT = ("apache-airflow-providers-common-compat==1.14.1",)
 
 
 LINES = (
-    Line("2.11", "==2.11.*"),
+    Line("2.11", "==2.11.*", "3.11"),
     # Its ObjectStoragePath fails with later ones, though it asks for no limit.
-    Line("3.0", "==3.0.6", "2025-09-30", extra=("universal-pathlib<0.3",)),
-    Line("3.1", "==3.1.*", extra=OLDEST_COMPAT),
-    Line("3.2", "==3.2.2", "2026-05-30"),
-    Line("3.3", "==3.3.*", extra=OLDEST_COMPAT),
+    Line("3.0", "==3.0.6", "3.12", "2025-09-30", extra=("universal-pathlib<0.3",)),
+    Line("3.1", "==3.1.*", "3.13", extra=OLDEST_COMPAT),
+    Line("3.2", "==3.2.2", "3.12", "2026-05-30"),
+    Line("3.3", "==3.3.*", "3.13", extra=OLDEST_COMPAT),
     # Its tests read metrics, for which 3.4 has an extra.
-    Line("3.4", "==3.4.0b2", extra=("--prerelease=allow", "statsd")),
+    Line("3.4", "==3.4.0b2", "3.11", extra=("--prerelease=allow", "statsd")),
 )
 
 
@@ -58,17 +63,28 @@ def main() -> int:
     parser.add_argument("lines", nargs="*", metavar="LINE", help="some of " + ", ".join(line.name for line in LINES))
     parser.add_argument("--tests", nargs="+", default=TESTS, help="test files or folders; default: all that need none")
     parser.add_argument("--at-once", type=int, default=room(), help="lines at the same time; default: %(default)s")
+    parser.add_argument("--strict", action="store_true", help="fail where the Python of a line is not here")
+    parser.add_argument("--json", action="store_true", help="print the lines and their Pythons, and test nothing")
     options = parser.parse_args()
+    if options.json:
+        print(json.dumps([{"airflow": line.name, "python": line.python} for line in LINES]))
+        return 0
     names = options.lines
     if unknown := set(names) - {line.name for line in LINES}:
         parser.error(f"no such line: {', '.join(sorted(unknown))}")
     chosen = [line for line in LINES if not names or line.name in names]
+    missing = [line for line in chosen if interpreter(line.python) is None]
+    for line in missing:
+        here = sys.version.partition(" ")[0]
+        print(f"Airflow {line.name}: Python {line.python} is not here, tested with {here}", flush=True)
+    if missing and options.strict:
+        return 1
     at_once = min(options.at_once, len(chosen))
     with ThreadPoolExecutor(at_once) as pool:
         results = list(pool.map(lambda line: run(line, options.tests, alone=at_once == 1), chosen))
     print()
     for line, (installed, code, seconds) in zip(chosen, results, strict=True):
-        print(f"Airflow {line.name:5} {installed:8} {'passed' if code == 0 else 'FAILED'} in {seconds:.0f} s")
+        print(f"Airflow {line.name:5} {installed:18} {'passed' if code == 0 else 'FAILED'} in {seconds:.0f} s")
     return 1 if any(code for _, code, _ in results) else 0
 
 
@@ -78,12 +94,29 @@ def room() -> int:
     return max(1, min(os.cpu_count() or 1, memory // LINE_BYTES))
 
 
+def interpreter(version: str) -> str | None:
+    """A Python of this version on this machine; None if there is none, which is not downloaded."""
+    if version == "{}.{}".format(*sys.version_info):
+        return sys.executable
+    found = subprocess.run(
+        [str(UV), "python", "find", "--no-python-downloads", "--system", version],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return found.stdout.strip() or None
+
+
 def install(line: Line) -> str:
     """Make the virtual environment of a line; return its interpreter."""
     venv = ROOT / ".cache" / "matrix" / line.name
     python = str(venv / "bin" / "python")
     env = {"UV_SYSTEM_CERTS": "1", **os.environ}
-    subprocess.run([str(UV), "venv", "-q", "--clear", "--python", sys.executable, str(venv)], check=True, env=env)
+    subprocess.run(
+        [str(UV), "venv", "-q", "--clear", "--python", interpreter(line.python) or sys.executable, str(venv)],
+        check=True,
+        env=env,
+    )
     install = [str(UV), "pip", "install", "-q", "--compile-bytecode", "--python", python]
     if line.as_of is not None:
         today = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)).date().isoformat()
@@ -95,10 +128,11 @@ def install(line: Line) -> str:
 
 
 def run(line: Line, tests: Sequence[str], *, alone: bool) -> tuple[str, int, float]:
-    """Install and test one line; return the exact version, pytest's exit code and the seconds taken."""
+    """Install and test one line; return the exact versions, pytest's exit code and the seconds taken."""
     began = time.monotonic()
     python = install(line)
-    asked = [python, "-c", "from importlib.metadata import version; print(version('apache-airflow'))"]
+    tell = "import platform; from importlib.metadata import version"
+    asked = [python, "-c", f"{tell}; print(version('apache-airflow'), platform.python_version())"]
     installed = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
     command = [python, "-m", "pytest", "-q", "--disable-warnings", *WORKERS, *tests]
     if alone:
