@@ -146,6 +146,9 @@ def test_a_failed_video_is_no_event(running: Running, run_id: str) -> None:
     assert running.events("tested_fail") == []
 
 
+@pytest.mark.differs(
+    "one run per video by partition keys, see [Events](events.md#one-run-per-video)", "no", "no", "yes"
+)
 def test_one_partition_key_per_video_is_one_run_per_video(running: Running, run_id: str) -> None:
     made = {running.airflow.xcom("events_made", run_id, "each", "seedance_task_id", map_index=n) for n in (0, 1)}
     runs = running.runs("events_by_partition", 2)

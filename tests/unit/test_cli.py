@@ -377,6 +377,7 @@ def test_a_reader_who_has_enough_is_no_error_message(file: File, output: str) ->
     assert (done.returncode, "BrokenPipe" in done.stderr) == (1, False)
 
 
+@pytest.mark.differs("`airflow seedance` (else `python -m seedance_provider`)", "no", "from 3.2", "yes")
 @pytest.mark.skipif(Version(airflow.__version__) < Version("3.2"), reason="Airflow 3.2 brought commands of providers")
 def test_airflow_has_the_same_commands(run: Run, file: File) -> None:
     from airflow.cli import cli_parser

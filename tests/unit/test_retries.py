@@ -153,6 +153,7 @@ def test_a_dag_run_does_not_retry_what_a_retry_cannot_help(
     assert (outcome.state, outcome.try_number) == ("failed", 1)
 
 
+@pytest.mark.differs("`SeedanceRetryPolicy`, see [Errors](errors.md)", "no", "no", "yes")
 def test_without_retry_policies_the_module_says_which_version_has_them() -> None:
     script = (
         "import sys, types, seedance_provider.exceptions\n"

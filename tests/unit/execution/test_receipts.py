@@ -74,6 +74,12 @@ def test_a_refusal_that_could_not_be_stored_is_still_one() -> None:
     assert decide(INTENT, RETRY, refused=True).decision is SUBMIT
 
 
+@pytest.mark.differs(
+    "`retries=0` prevents a second createTask",
+    "not after a scheduler's death, see [Money](money.md#retries)",
+    "the same",
+    "yes; an unknown outcome is up to `submit_policy`",
+)
 @pytest.mark.parametrize(
     ("try_number", "max_tries", "remembers", "decision"),
     [

@@ -68,6 +68,7 @@ def test_what_is_not_stored_where_the_api_server_has_it_too_is_opened_at_the_ven
     assert SeedanceVideoLink().get_link(done(path), ti_key=KEY) == "https://cdn.example.com/one.mp4"
 
 
+@pytest.mark.differs("[pages](ui.md) of videos", 'no; the link "Video"', "from 3.1", "yes")
 def test_a_copy_in_a_bucket_is_opened_by_the_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://example.com/airflow")
     link = SeedanceVideoLink().get_link(done("s3://aws@bucket/clip.mp4"), ti_key=KEY)

@@ -66,6 +66,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 @pytest.mark.parametrize("policy", ["vendor", "safe"])
 @pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.differs(
+    "[callbacks](callbacks.md): a lost answer is found; `on_completion`", "no", "from 3.1, with a ledger", "yes"
+)
 def test_the_same_try_finds_the_video_whose_answer_was_lost(
     api_server: str, seedance_emulator: Emulator, policy: str, deferrable: bool
 ) -> None:
