@@ -182,13 +182,9 @@ def test_nothing_is_loaded_before_it_is_seen_and_pages_divide_many(visit: Visit,
 def test_the_newest_run_can_be_watched_at_once(visit: Visit, rig: Rig) -> None:
     visitor = visit()
 
-    def as_newest(route: Any) -> None:
-        answer = route.fetch()
-        content = answer.json()
-        content["runs"].sort(key=lambda run: run["run_id"] != rig.derived_run_id)
-        route.fulfill(response=answer, json=content)
-
-    visitor.page.route("**/seedance/ui/runs?*", as_newest)
+    told = visitor.page.request.get(f"{visitor.url}/seedance/ui/runs").json()
+    told["runs"].sort(key=lambda run: run["run_id"] != rig.derived_run_id)
+    visitor.page.route("**/seedance/ui/runs?*", lambda route: route.fulfill(json=told))
     visitor.open("gallery")
     newest = visitor.page.get_by_role("region", name="The newest run")
     players = newest.get_by_role("article").locator("video[controls]")
