@@ -927,7 +927,11 @@ def write_docs(rows: list[Row], soaked: list[Row], version: str) -> None:
     )
     if played:
         why = [f"- {row.what}: {row.review}." for row in played if row.review and row.reviewed]
-        body = f"Measured on {today()} with Airflow {version}.\n\n{table(played)}"
+        videos = "/".join(str(count) for count in sorted({row.wanted for row in played if not row.skipped}))
+        body = f"Measured on {today()} with Airflow {version}, {videos} videos in each row.\n\n{table(played)}"
+        names = {row.name for row in played}
+        if left := [each.what for each in SCENARIOS if each.name not in names]:
+            body += "\n\nNot run for this table:\n\n" + "\n".join(f"- {what}" for what in left)
         if secret:
             found = sum(len(row.problems) for row in secret)
             body += f"\n\nAfterwards the key was found in {found} places outside the connection."

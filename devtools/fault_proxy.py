@@ -149,7 +149,8 @@ class FaultProxy:
             if writer.can_write_eof():
                 writer.write_eof()
             return
-        _reset(back)  # one end is gone by a reset: so must the other be
+        for each in (writer, back):  # one end is gone by a reset: so must the other be
+            _reset(each)
 
     async def _wait_for_a_drop(self) -> None:
         for _ in range(round(1 / _STEP)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -13,11 +14,17 @@ import pytest
 
 from devtools.fault_proxy import FaultProxy
 
+RESET_ME = b"reset me"
+
 
 class Echo(BaseRequestHandler):
     def handle(self) -> None:
         with contextlib.suppress(OSError):
             while data := self.request.recv(1000):
+                if data == RESET_ME:
+                    self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.request.close()
+                    return
                 self.request.sendall(data)
 
 
@@ -88,6 +95,13 @@ def test_drops_come_a_second_apart(proxy: FaultProxy) -> None:
         proxy.fault = None
         assert client.recv(10) == b"b"
         assert time.monotonic() - began < 1
+
+
+def test_a_reset_by_the_server_reaches_the_client(proxy: FaultProxy) -> None:
+    with connect(proxy) as client:
+        client.sendall(RESET_ME)
+        with pytest.raises(ConnectionResetError):
+            client.recv(10)
 
 
 def test_open_connections_are_cut(proxy: FaultProxy) -> None:
