@@ -599,7 +599,7 @@ def fill_logs(trial: Trial) -> None:
 
 OUTAGE = "createTasks whose answers are lost have an unknown outcome"
 SCENARIOS = [
-    Scenario("undisturbed", "nothing", lambda trial: None),
+    Scenario("undisturbed", "nothing happens", lambda trial: None),
     Scenario(
         "triggerer_killed",
         "kill -9 of one of two triggerers with all its waiters; back after 30 s",
@@ -623,7 +623,7 @@ SCENARIOS = [
     ),
     Scenario(
         "worker_submitting_callbacks",
-        "the same with callbacks",
+        "kill -9 of a worker that waits for the answer to createTask, with callbacks",
         kill_standing,
         when=is_submitting,
         prepare=answer_late,
@@ -931,7 +931,7 @@ def write_docs(rows: list[Row], soaked: list[Row], version: str) -> None:
         body = f"Measured on {today()} with Airflow {version}, {videos} videos in each row.\n\n{table(played)}"
         names = {row.name for row in played}
         if left := [each.what for each in SCENARIOS if each.name not in names]:
-            body += "\n\nNot run for this table:\n\n" + "\n".join(f"- {what}" for what in left)
+            body += "\n\nNot run yet:\n\n" + "\n".join(f"- {what}" for what in left)
         if secret:
             found = sum(len(row.problems) for row in secret)
             body += f"\n\nAfterwards the key was found in {found} places outside the connection."
