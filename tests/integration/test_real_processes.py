@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.conftest import API_KEY
+from devtools.fault_proxy import FaultProxy
+from tests.integration.conftest import API_KEY, Vendor
 
 if TYPE_CHECKING:
     from devtools.local_airflow import LocalAirflow
     from seedance_provider.testing import Emulator
-    from tests.integration.conftest import RealAirflow, Vendor
+    from tests.integration.conftest import RealAirflow
 
 pytestmark = pytest.mark.airflow_processes
 
@@ -87,6 +88,26 @@ def test_a_run_in_the_seed_dialect_ends_the_same(real_airflow: RealAirflow) -> N
     assert urls
     assert all(url.startswith(emulator.url) for url in urls)
     assert_charged_once(emulator)
+
+
+def test_a_killed_triggerer_and_an_api_that_resets_every_connection_cost_nothing(real_airflow: RealAirflow) -> None:
+    airflow, vendor = real_airflow.airflow, Vendor(dialect="seed")
+    with vendor.emulator as emulator, FaultProxy(emulator.port) as proxy:
+        airflow.add_connection("proxied", json.loads(emulator.connection_json) | {"port": proxy.port})
+        run_id = airflow.trigger_dag("seed_dialect", {"connection": "proxied"})
+        airflow.wait_for_task("seed_dialect", run_id, "wait_for_video", states={"deferred"}, timeout=90)
+        vendor.wait_for_polls(2)
+        airflow.kill("triggerer")
+        proxy.fault = "reset"
+        airflow.start_process("triggerer")
+        proxy.wait_for_resets(3)
+        proxy.fault = None
+        vendor.wait_for_polls(2)
+        vendor.turn_clock(1500)
+        state = airflow.wait_for_run("seed_dialect", run_id, timeout=90)
+        assert state == "success", airflow.task_log("seed_dialect", run_id, "wait_for_video")
+        assert airflow.xcom("seed_dialect", run_id, "wait_for_video")
+        assert_charged_once(emulator)
 
 
 def test_the_api_key_is_written_nowhere(real_airflow: RealAirflow, example_run: str) -> None:
