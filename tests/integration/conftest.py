@@ -54,7 +54,7 @@ class RealAirflow(NamedTuple):
     seed: Vendor  # seedance_seed
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not for longer: an idle Airflow takes a third of a core
 def real_airflow(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[RealAirflow]:
     """All processes of Airflow on the example DAGs and those of tests/integration/dags. Takes 15 to 30 s."""
     reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")

@@ -93,6 +93,7 @@ def running(say: Callable[[str], None], python: str = sys.executable) -> Iterato
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
             "SEEDANCE_UI_STORED": f"file://{files}/stored",
             "HOME": str(files),
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",  # the files do not change
         }
         airflow = stack.enter_context(
             LocalAirflow(files / "dags", say=say, env=settings, split_api=True, python=python)
