@@ -106,6 +106,8 @@ def visit(browser: Browser, rig: Rig) -> Iterator[Callable[..., Visitor]]:
         return visitor
 
     yield make
+    for visitor in visitors:
+        visitor.page.unroute_all(behavior="wait")  # a page asks again and again; an answer under way is another test's
     for context in contexts:
         context.close()
     assert [error for visitor in visitors for error in visitor.errors] == []
