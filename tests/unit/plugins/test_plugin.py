@@ -82,7 +82,7 @@ def test_the_menu_has_the_videos_and_with_a_ledger_the_spending() -> None:
     "a tab for them",
     "no",
     "from 3.1 by `[seedance] video_tab`, on every task",
-    "the same; 3.4 on tasks of this provider by itself",
+    "the same; 3.4 on tasks of this provider, and of classes derived from its operators, by itself",
 )
 def test_a_tab_is_on_our_tasks_only_or_asked_for() -> None:
     tabs = [view for view in load()["views"] if view["destination"] != "nav"]
