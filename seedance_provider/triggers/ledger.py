@@ -73,8 +73,7 @@ class SeedanceLedgerTrigger(SeedanceTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire one :class:`~seedance_provider.events.TaskEvent` of status ``slot``: decide again."""
-        if (odd := self.refusal()) is not None:
-            await self.settle()
+        if (odd := await self.refusal()) is not None:
             yield odd
             return
         folder = Folder(self.folder)
@@ -114,8 +113,7 @@ class SeedancePauseTrigger(SeedanceTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire one :class:`~seedance_provider.events.TaskEvent` of status ``slot``: decide again."""
-        if (odd := self.refusal()) is not None:
-            await self.settle()
+        if (odd := await self.refusal()) is not None:
             yield odd
             return
         await asyncio.sleep(max(self.until - time.time(), 0))

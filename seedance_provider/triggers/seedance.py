@@ -75,8 +75,7 @@ class SeedanceTaskTrigger(SeedanceTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire one :class:`~seedance_provider.events.TaskEvent`."""
-        if (odd := self.refusal()) is not None:
-            await self.settle()
+        if (odd := await self.refusal()) is not None:
             yield odd
             return
         state = ResumeState.from_json(self.state)

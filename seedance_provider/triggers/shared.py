@@ -63,8 +63,8 @@ class SeedanceTrigger(BaseTrigger):
         """The class's logger: one of its own for each waiter would cost it a kilobyte."""
         return self.logger()
 
-    def refusal(self) -> SeedanceTriggerEvent | None:
-        """The event of a trigger whose row in the database holds arguments that were never written; None for others.
+    async def refusal(self) -> SeedanceTriggerEvent | None:
+        """The event of a trigger whose row in the database holds what was never written, once it may fire; else None.
 
         What waiters share must not see those: a text among numbers, or NaN, would end the wait of all of them.
         """
@@ -77,6 +77,7 @@ class SeedanceTrigger(BaseTrigger):
                     f"The trigger cannot wait: {name} is {value!r:.50} in Airflow's database. A retry or a clear of "
                     "this task defers anew"
                 )
+                await self.settle()
                 return SeedanceTriggerEvent(
                     TaskEvent("error", error=error, state=ResumeState.from_json(arguments["state"]))
                 )

@@ -81,8 +81,7 @@ class SeedanceSlotTrigger(SeedanceTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire one :class:`~seedance_provider.events.TaskEvent` of status ``slot`` or ``error``."""
-        if (odd := self.refusal()) is not None:
-            await self.settle()
+        if (odd := await self.refusal()) is not None:
             yield odd
             return
         slots = shared_by(self.seedance_conn_id).slots
