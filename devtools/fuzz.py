@@ -14,6 +14,7 @@ never the API key). Ends with 1 at the first input that breaks this, and prints 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import base64
 import contextlib
 import json
@@ -345,7 +346,7 @@ def kept_readers() -> dict[str, Reader]:
             trigger = kind(**row["kwargs"])
         except (TypeError, KeyError):  # an argument is missing or none of ours; Airflow tells the task
             return
-        if (odd := trigger.refusal()) is not None:
+        if (odd := asyncio.run(trigger.refusal())) is not None:
             event = TaskEvent.from_json(json.loads(json.dumps(odd.payload)))
             assert event.error is not None, "no error"
             assert len(str(event.error)) < MAX_TEXT, "a long error"
