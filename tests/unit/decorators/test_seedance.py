@@ -175,6 +175,7 @@ def test_what_was_sent_is_among_the_rendered_templates(
     run: Callable[[str], DagOutcome], seedance_emulator: Emulator
 ) -> None:
     from airflow.models.renderedtifields import RenderedTaskInstanceFields
+    from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
 
     done = run("""
@@ -185,8 +186,9 @@ def test_what_was_sent_is_among_the_rendered_templates(
         scene()
     """)
     with create_session() as session:
-        (row,) = session.query(RenderedTaskInstanceFields).filter_by(dag_id=done.dag_id, run_id=done.run_id)
-        assert row.rendered_fields["inputs"] == {"prompt": "a fox", **SETTINGS}
+        (ti,) = session.query(TaskInstance).filter_by(dag_id=done.dag_id, run_id=done.run_id)
+        fields = RenderedTaskInstanceFields.get_templated_fields(ti, session=session)
+    assert fields["inputs"] == {"prompt": "a fox", **SETTINGS}
 
 
 def test_a_function_that_fails_is_retried_and_one_that_skips_is_skipped(
