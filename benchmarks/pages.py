@@ -1,8 +1,8 @@
 """The gallery of 1,000 videos under 20 readers, beside Airflow's own page of a task in the same run.
 
-Chromium opens each page once, which tells what the page asks Airflow's API server for. Then 20 readers ask for the
-same, six requests at a time as browsers do, and open the page anew every ten seconds; an API server of Airflow, in one
-process on SQLite, answers. Files that a browser keeps are left out.
+Chromium opens each page once, which tells what the page asks Airflow's API server for, and how much of it at a time.
+Then 20 readers ask for the same in that way, and open the page anew every ten seconds; an API server of Airflow, in one
+process on SQLite, answers. Files that a browser keeps are left out. Answers of 500 are counted, not timed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import shutil
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 import requests
@@ -20,13 +20,19 @@ from benchmarks.harness import Result, Row, quantile
 from tests.ui.rig import running
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Request
 
 SECTION = "Pages"
 READERS = 20
 PAUSE = 10.0
-AT_ONCE = 6
 TARGET_MS = 300
+
+
+class Asked(NamedTuple):
+    """What opening a page asks the server for, in this order, and how many requests are under way at most."""
+
+    urls: list[str]
+    at_once: int
 
 
 def run(*, quick: bool = False) -> Result:
@@ -45,71 +51,97 @@ def run(*, quick: bool = False) -> Result:
         }
         asked = _requests_of(rig.url, pages)
         token = requests.get(f"{rig.url}/auth/token", timeout=30).json()["access_token"]
-        for name, urls in asked.items():
-            times, views = asyncio.run(_read(urls, token, seconds=30 if quick else 120))
-            p95 = 1000 * quantile(times, 0.95)
-            is_ours = not name.startswith("Airflow")
-            result.data[name] = {"requests": len(urls), "p50": quantile(times, 0.5), "p95": p95 / 1000, "views": views}
-            text = f"p50 {1000 * quantile(times, 0.5):.0f} ms, p95 {p95:.0f} ms"
-            page = f"{len(urls)} for the page, which takes {quantile(views, 0.5):.1f} s"
-            what = f"{name}, {READERS} readers: a request"
-            row = Row(SECTION, what, f"{text} ({page})")
-            if is_ours:
-                row = replace(row, target=f"p95 ≤ {TARGET_MS} ms", met=p95 <= TARGET_MS)
+        for name, page in asked.items():
+            read = asyncio.run(_read(page, token, seconds=30 if quick else 120))
+            median, p95 = (1000 * quantile(read.requests, q) for q in (0.5, 0.95))
+            whole = 1000 * quantile(read.pages, 0.95)
+            result.data[name] = {
+                "requests": len(page.urls),
+                "at_once": page.at_once,
+                "request_ms": {"p50": median, "p95": p95},
+                "page_ms": {"p50": 1000 * quantile(read.pages, 0.5), "p95": whole},
+                "failed": read.failed,
+            }
+            text = f"p50 {median:.0f} ms, p95 {p95:.0f} ms; all {len(page.urls)} of the page: p95 {whole:.0f} ms"
+            if read.failed:
+                text += f"; {read.failed} of {read.failed + len(read.requests)} failed"
+            row = Row(SECTION, f"{name}, {READERS} readers: a request", text)
+            if not name.startswith("Airflow"):
+                row = replace(row, target=f"p95 ≤ {TARGET_MS} ms", met=p95 <= TARGET_MS and not read.failed)
             result.rows.append(row)
     return result
 
 
-def _requests_of(server: str, pages: dict[str, str]) -> dict[str, list[str]]:
+def _requests_of(server: str, pages: dict[str, str]) -> dict[str, Asked]:
     """What each page asks the server for when somebody opens it who has its files."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page()
-        page.goto(f"{server}/auth/token/login", wait_until="commit")
-        return {name: _requests_of_one(page, server, url) for name, url in pages.items()}
+        reader = browser.new_context()
+        reader.new_page().goto(f"{server}/auth/token/login", wait_until="commit")
+        return {name: _requests_of_one(reader.new_page(), server, url) for name, url in pages.items()}
 
 
-def _requests_of_one(page: Page, server: str, url: str) -> list[str]:
+def _requests_of_one(page: Page, server: str, url: str) -> Asked:
     page.goto(url)
     page.wait_for_timeout(8000)  # the first time fills the browser's cache
     urls: list[str] = []
+    under_way: set[Request] = set()
+    most = 1
 
-    def note(request: Any) -> None:
+    def begin(request: Request) -> None:
+        nonlocal most
         if request.method == "GET" and request.url.startswith(server) and "/static/" not in request.url:
             urls.append(request.url)
+            under_way.add(request)
+            most = max(most, len(under_way))
 
-    page.on("request", note)
+    page.on("request", begin)
+    page.on("requestfinished", under_way.discard)
+    page.on("requestfailed", under_way.discard)
     page.goto(url)
     page.wait_for_timeout(8000)
-    page.remove_listener("request", note)
-    return urls
+    page.close()
+    return Asked(urls, most)
 
 
-async def _read(urls: list[str], token: str, seconds: float) -> tuple[list[float], list[float]]:
-    times: list[float] = []
-    views: list[float] = []
+class Read(NamedTuple):
+    """Seconds that each answer and each page took, and how many requests the server failed to answer."""
+
+    requests: list[float]
+    pages: list[float]
+    failed: int
+
+
+async def _read(page: Asked, token: str, seconds: float) -> Read:
+    requests_took: list[float] = []
+    pages_took: list[float] = []
+    failed = 0
     end = time.monotonic() + seconds
     headers = {"Authorization": f"Bearer {token}", "Accept-Encoding": "gzip"}
     async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def one(url: str, gate: asyncio.Semaphore) -> None:
+            nonlocal failed
             async with gate:
                 began = time.monotonic()
                 async with session.get(url) as answer:
                     await answer.read()
-                    answer.raise_for_status()
-                times.append(time.monotonic() - began)
+                if answer.status >= 500:
+                    failed += 1
+                    return
+                answer.raise_for_status()
+                requests_took.append(time.monotonic() - began)
 
         async def reader(number: int) -> None:
             await asyncio.sleep(PAUSE * number / READERS)
             while time.monotonic() < end:
                 began = time.monotonic()
-                gate = asyncio.Semaphore(AT_ONCE)
-                await asyncio.gather(*(one(url, gate) for url in urls))
-                views.append(time.monotonic() - began)
-                await asyncio.sleep(max(0.0, PAUSE - views[-1]))
+                gate = asyncio.Semaphore(page.at_once)
+                await asyncio.gather(*(one(url, gate) for url in page.urls))
+                pages_took.append(time.monotonic() - began)
+                await asyncio.sleep(max(0.0, PAUSE - pages_took[-1]))
 
         await asyncio.gather(*(reader(number) for number in range(READERS)))
-    return times, views
+    return Read(requests_took, pages_took, failed)
