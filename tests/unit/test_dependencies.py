@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 
 import pytest
@@ -43,8 +44,11 @@ FOREIGN = {
 NEEDED = sorted({package for _, package in FOREIGN - BROUGHT_BY_THE_CALLER})
 
 
+installed = cache(packages_distributions)  # it reads the files of all that is installed
+
+
 def distributions_of(package: str) -> set[str]:
-    return {canonicalize_name(name) for name in packages_distributions().get(package, [package])}
+    return {canonicalize_name(name) for name in installed().get(package, [package])}
 
 
 @pytest.mark.parametrize("package", NEEDED)
