@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -35,11 +36,16 @@ has_pages = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="nothing is served
 
 def load(**options: str) -> dict[str, Any]:
     """What a process has once it has imported the plugin."""
+    loaded: dict[str, Any] = json.loads(_printed(**options))
+    return loaded
+
+
+@cache
+def _printed(**options: str) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__SEEDANCE__")}
     environment |= {f"AIRFLOW__SEEDANCE__{option.upper()}": value for option, value in options.items()}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, env=environment)
-    loaded: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return loaded
+    return done.stdout.splitlines()[-1]
 
 
 def places(loaded: dict[str, Any]) -> set[tuple[str, str]]:
