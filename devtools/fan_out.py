@@ -2,12 +2,15 @@
 
     python devtools/fan_out.py                        # 60 videos, limit 5, without a pool
     python devtools/fan_out.py --pool                 # the same in a pool of 5 with include_deferred
+    python devtools/fan_out.py --videos 15 --generation 120 --poll-interval 0     # 0: the schedule of the provider
 
 Mapped SeedanceGenerateVideoOperator tasks without Airflow retries against the emulator. A video of the emulator takes
 --generation seconds, much less than a real one, so that Airflow's own latency weighs more here than in life: the wall
 time is an upper bound. Ends with 1 if not every video was made exactly once.
 
 Avoidable is each refusal (429) of a task after its first: when it started, it could not know that the account was full.
+
+The wall time is that of the DAG run. What of it no slot was used for is told in slot-seconds, by what was waited for.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ with DAG("fan_out", schedule=None, max_active_tasks=1000):
         task_id="generate",
         model="seedance2-fast",
         submit_policy="safe",
-        poll_interval=plan["poll_interval"],
+        poll_interval=plan["poll_interval"] or None,
         retries=0,
         **({"pool": plan["pool"]} if plan["pool"] else {}),
     ).expand(inputs=[{"prompt": f"Shot {number:03}", "duration": 5} for number in range(plan["videos"])])
@@ -76,6 +79,7 @@ class Report:
     refused_tasks: int
     tries: int
     wall: float
+    idle: dict[str, float]
 
     @property
     def avoidable(self) -> int:
@@ -101,7 +105,8 @@ class Report:
             ("Avoidable refusals", f"{self.avoidable} ({self.avoidable / self.videos:.3f} per video)"),
             ("Wall time", f"{self.wall:.0f} s"),
             ("Ideal", f"{math.ceil(self.videos / self.limit)} rounds x {self.generation:g} s = {self.ideal:.0f} s"),
-            ("Wall time / ideal", f"{self.wall / self.ideal:.2f}"),
+            ("Wall time / ideal", f"{self.wall / self.ideal:.3f}"),
+            *((f"Idle slot-seconds, {what}", f"{seconds:.0f}") for what, seconds in self.idle.items()),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -179,7 +184,29 @@ def measure(options: argparse.Namespace, airflow: LocalAirflow, emulator: Emulat
         refused_tasks=sum(number > 0 for number in refusals),
         tries=max(task["try_number"] for task in tasks),
         wall=(ended - began).total_seconds(),
+        idle=idle_seconds(options, emulator, began.timestamp(), ended.timestamp()),
     )
+
+
+def idle_seconds(options: argparse.Namespace, emulator: Emulator, began: float, ended: float) -> dict[str, float]:
+    """Seconds in which a slot had no video, of all slots together, by what was waited for.
+
+    The slot of the first video that ends is that of the next one that is created.
+    """
+    created = sorted((task["createTime"] / 1000, task["taskId"]) for task in emulator.bill()["tasks"])
+    ends = [(at + options.generation, task_id) for at, task_id in created]
+    seen = {end: end for end in ends}
+    for call in reversed(emulator.requests("recordInfo")):
+        for end in ends:
+            if call["taskId"] == end[1] and call["time"] >= end[0]:
+                seen[end] = call["time"]
+    refills = list(zip(ends, created[options.limit :], strict=False))
+    return {
+        "until the first videos are created": sum(at - began for at, _ in created[: options.limit]),
+        "until the end of a video is seen": sum(seen[end] - end[0] for end, _ in refills),
+        "from then until the next is created": sum(following[0] - seen[end] for end, following in refills),
+        "after the last videos": sum(ended - end[0] for end in ends[-options.limit :]),
+    }
 
 
 def main() -> int:

@@ -38,3 +38,9 @@ def test_refusals_are_few(report: dict[str, Any]) -> None:
     """Whether a newcomer takes the slot that a waiter was woken for is chance; that all ask in vain is not."""
     assert report["posts"] == VIDEOS + report["refusals"]
     assert report["avoidable"] <= VIDEOS
+
+
+def test_each_idle_second_of_a_slot_has_a_reason(report: dict[str, Any]) -> None:
+    idle = LIMIT * report["wall"] - VIDEOS * report["generation"]
+    assert sum(report["idle"].values()) == pytest.approx(idle, abs=1)
+    assert min(report["idle"].values()) >= 0
