@@ -31,9 +31,8 @@ def replace_xcom(dag_id: str, task_id: str, key: str, value: Any) -> None:
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
 
+    value = json.loads(json.dumps(value))
     with create_session() as session:
-        entry = session.scalar(
-            select(XComModel).where(XComModel.dag_id == dag_id, XComModel.task_id == task_id, XComModel.key == key)
-        )
-        assert entry is not None
-        entry.value = json.loads(json.dumps(value))
+        of_task = XComModel.dag_id == dag_id, XComModel.task_id == task_id
+        (run_id,) = session.scalars(select(XComModel.run_id).where(*of_task, XComModel.key == key))
+        XComModel.set(key=key, value=value, dag_id=dag_id, task_id=task_id, run_id=run_id, session=session)
