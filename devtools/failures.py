@@ -39,13 +39,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlencode
 
 import psutil
 import requests
 from cluster import Cluster, LedgerKind, install_missing, missing_modules
 from local_airflow import WORKER, LocalAirflowError
 
+from seedance_provider.defaults import PAGES_PATH
 from seedance_provider.execution.ledger import SeedanceLedger
 
 if TYPE_CHECKING:
@@ -782,17 +783,51 @@ def find_secret(cluster: Cluster, secret: str) -> list[str]:
     for file in [file for folder in folders for file in folder.rglob("*") if file.is_file()]:
         with suppress(OSError):
             search(str(file), file.read_bytes())
-    search("database", cluster.postgres.dump().encode())
+    dump = cluster.postgres.dump().encode()
+    search("database", dump)
+    search("database, backslashes as stored", dump.replace(rb"\\", b"\\"))  # pg_dump writes two for one
     for process in psutil.process_iter():
         with suppress(OSError):
             search(f"arguments of {process.pid}", Path(f"/proc/{process.pid}/cmdline").read_bytes())
-    # The pages and what they ask for, as Airflow's API answers it.
-    for path in ["seedance/", "seedance/gallery", "seedance/spending", "seedance/video"]:
-        answer = requests.get(f"{cluster.airflow.url}/{path}", timeout=60)
-        search(f"/{path} ({answer.status_code})", answer.content)
-    for path in ["connections", "dags/~/dagRuns/~/taskInstances?limit=100", "eventLogs?limit=100"]:
-        search(path, json.dumps(cluster.airflow.api("GET", path)).encode())
+    for path, content in shown_by_the_server(cluster):
+        search(path, content)
     return found
+
+
+def shown_by_the_server(cluster: Cluster) -> Iterator[tuple[str, bytes]]:
+    """What a reader's browser gets: the pages, what they ask for, and Airflow's own answers."""
+    runs = cluster.airflow.api("GET", "dags/~/dagRuns?limit=100")["dag_runs"]
+    paths = ["/gallery", "/video", "/spending", "/runs", "/ledger?days=7"]
+    paths += [f"/records/{run['dag_id']}?{urlencode({'run_id': run['dag_run_id']})}" for run in runs]
+    with requests.Session() as reader:
+        token = reader.get(f"{cluster.airflow.url}/auth/token", timeout=60).json()["access_token"]
+        reader.headers["Authorization"] = f"Bearer {token}"
+        for path in paths:
+            answer = reader.get(cluster.airflow.url + PAGES_PATH + path, timeout=60)
+            answer.raise_for_status()
+            yield path, answer.content
+    for path in ("connections", "dags/~/dagRuns/~/taskInstances?limit=100", "eventLogs?limit=100"):
+        yield path, json.dumps(cluster.airflow.api("GET", path)).encode()
+
+
+def what_the_search_misses(cluster: Cluster, secret: str) -> list[str]:
+    """Places and spellings in which a secret that was put there on purpose is not found."""
+    run = cluster.airflow.api("GET", "dags/~/dagRuns?limit=1")["dag_runs"][0]
+    note = f"dags/{run['dag_id']}/dagRuns/{quote(run['dag_run_id'], safe='')}"
+    file = Path(cluster.airflow.env["AIRFLOW__LOGGING__BASE_LOG_FOLDER"]) / "planted.log"
+    forms = spellings(secret)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", secret])
+    try:
+        file.write_text("\n".join(forms.values()))
+        cluster.airflow.api("PATCH", note, json={"note": secret})
+        found = find_secret(cluster, secret)
+    finally:
+        process.kill()
+        process.wait()
+        file.unlink(missing_ok=True)
+    wanted = [f"{file}: {name}" for name in forms]
+    wanted += [f"{place}: plain" for place in ("database, backslashes as stored", f"arguments of {process.pid}")]
+    return [place for place in wanted if place not in found]
 
 
 # The command
@@ -835,6 +870,7 @@ def secrets_row(cluster: Cluster, kind: str) -> Row:
     """The search for the key, as a row that is wanted to find nothing."""
     row = Row(f"secrets_{kind}", "the key in no log, table, XCom, ledger file, page or process argument", "")
     row.problems = find_secret(cluster, MARK)
+    row.problems += [f"the search misses {place}" for place in what_the_search_misses(cluster, MARK[::-1])]
     say(f"secrets: {row.problems or 'nothing found'}")
     return row
 
