@@ -98,8 +98,8 @@ def _requests_of_one(page: Page, server: str, url: str) -> Asked:
             most = max(most, len(under_way))
 
     page.on("request", begin)
-    page.on("requestfinished", under_way.discard)
-    page.on("requestfailed", under_way.discard)
+    page.on("requestfinished", lambda request: under_way.discard(request))
+    page.on("requestfailed", lambda request: under_way.discard(request))
     page.goto(url)
     page.wait_for_timeout(8000)
     page.close()
