@@ -26,6 +26,8 @@ SECTION = "Pages"
 READERS = 20
 PAUSE = 10.0
 TARGET_MS = 300
+CONNECTIONS = 6
+"""What Chromium opens to one server at most; the requests that it knows of beyond wait."""
 
 
 class Asked(NamedTuple):
@@ -103,7 +105,7 @@ def _requests_of_one(page: Page, server: str, url: str) -> Asked:
     page.goto(url)
     page.wait_for_timeout(8000)
     page.close()
-    return Asked(urls, most)
+    return Asked(urls, min(most, CONNECTIONS))
 
 
 class Read(NamedTuple):

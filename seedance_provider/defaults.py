@@ -214,6 +214,8 @@ ANSWERS_KEPT = 200
 """Such answers in one API server, each up to some hundred kB."""
 ANSWERS_AT_ONCE = 4
 """Such answers that are made at a time: pages must not take all of the API server's connections to the database."""
+TASKS_AT_ONCE = 500
+"""Task instances of a run in one answer."""
 RECORDS_OF_RUN = 10_000
 """XComs of one key that are read for a run."""
 RUNS_LISTED = 1000

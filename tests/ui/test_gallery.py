@@ -255,7 +255,7 @@ def test_who_may_not_read_a_dag_sees_nothing_of_it(visit: Visit, rig: Rig) -> No
 @pytest.mark.parametrize(("status", "words"), [(401, "not signed in"), (403, "may not read"), (500, "HTTP 500")])
 def test_a_refusal_is_told_in_plain_words_and_nothing_else(visit: Visit, rig: Rig, status: int, words: str) -> None:
     visitor = visit()
-    visitor.page.route("**/api/v2/**", lambda route: route.fulfill(status=status))
+    visitor.page.route("**/seedance/ui/tasks/**", lambda route: route.fulfill(status=status))
     visitor.open("gallery", dag_id=DAG_ID, run_id=rig.run_id)
     expect(visitor.page.get_by_role("alert")).to_contain_text(words)
     assert visitor.page.locator("main > *").count() == 1

@@ -1,9 +1,9 @@
-// The videos of a run or a DAG: task instances by Airflow's REST API, what they left behind by one request for each run.
+// The videos of a run or a DAG: task instances, and what they left behind by one request for each run.
 
-import { Refused, ask, get, operators, storedUrl } from "./airflow.js";
+import { ask, get, operators, storedUrl } from "./airflow.js";
 import { isOver, readInputs } from "./records.js";
 
-const PAGE = 100; // the most that Airflow's REST API gives by default
+const PAGE = 100; // of all runs: the most that Airflow's REST API gives by default
 const READ_AT_ONCE = 2000; // task instances of a run that are read without being asked to
 const READ_OF_DAG = 200;
 const RUNS_AT_ONCE = 4;
@@ -34,7 +34,6 @@ export class Videos {
   /** Read the first ones, as many as one request gives; and again what was not over. */
   async begin() {
     await this.readPage(0);
-    this.offset = PAGE;
     await this.readRecords(true);
   }
 
@@ -43,7 +42,6 @@ export class Videos {
     const end = this.offset + (this.where.run_id ? READ_AT_ONCE : READ_OF_DAG);
     do {
       await this.readPage(this.offset);
-      this.offset += PAGE;
       await this.readRecords(false);
       shown();
     } while (this.hasMore && this.offset < end);
@@ -60,25 +58,29 @@ export class Videos {
   }
 
   async readPage(offset) {
-    const order = this.where.run_id ? "map_index" : "-run_after";
-    const found = await this.list({ operator: await operators(), limit: PAGE, offset, order_by: order });
+    const found = await (this.where.run_id ? this.listRun(offset) : this.listDag(offset));
+    const rows = found.task_instances;
     this.total = found.total_entries;
-    this.keep(offset, found.task_instances);
-  }
-
-  list(values) {
-    return get(["dags", this.where.dag_id, "dagRuns", this.where.run_id ?? "~", "taskInstances"], values);
-  }
-
-  keep(page, rows) {
     for (const row of rows) this.rows.set(row.id, row);
-    this.pages.set(page, rows.map((row) => row.id));
+    this.pages.set(offset, rows.map((row) => row.id));
+    this.offset = Math.max(this.offset, offset + rows.length);
+    if (!rows.length) this.total = Math.min(this.total, this.offset); // some were deleted meanwhile
+  }
+
+  /** Many at a time, from an answer that all readers share. */
+  listRun(offset) {
+    return ask(`tasks/${encodeURIComponent(this.where.dag_id)}`, { run_id: this.where.run_id, offset });
+  }
+
+  /** Of all runs, the newest first. */
+  async listDag(offset) {
+    const values = { operator: await operators(), limit: PAGE, offset, order_by: "-run_after" };
+    return get(["dags", this.where.dag_id, "dagRuns", "~", "taskInstances"], values);
   }
 
   async readRecords(again) {
     const open = new Set([...this.rows.values()].filter((row) => !isOver(row.state)).map((row) => row.dag_run_id));
     const runs = [...new Set([...this.rows.values()].map((row) => row.dag_run_id))];
-    if (this.where.run_id && !runs.length) runs.push(this.where.run_id); // all its tasks may be of a class of their own
     const wanted = runs.filter((run) => !this.records.has(run) || (again && (open.has(run) || this.wasOpen?.has(run))));
     this.wasOpen = open;
     while (wanted.length) await Promise.all(wanted.splice(0, RUNS_AT_ONCE).map((run) => this.readRun(run)));
@@ -87,19 +89,6 @@ export class Videos {
   async readRun(run_id) {
     const { records } = await ask(`records/${encodeURIComponent(this.where.dag_id)}`, { run_id });
     this.records.set(run_id, new Map(records.map((record) => [nameOf(record), record])));
-    if (!this.where.run_id) return;
-    // Tasks of a class that a user derived from ours have another name of their operator.
-    const known = new Set([...this.rows.values()].map((row) => row.task_id));
-    const others = new Set(records.filter((record) => isText(record.id)).map((record) => record.task_id));
-    if (this.hasMore && this.offset + PAGE < this.total) return;
-    for (const task_id of others) {
-      if (known.has(task_id)) continue;
-      try {
-        this.keep(`task ${task_id}`, (await this.list({ task_id, limit: PAGE })).task_instances);
-      } catch (error) {
-        if (!(error instanceof Refused) || error.status !== 404) throw error;
-      }
-    }
   }
 
   /** Each video once, whichever tasks submitted, awaited and stored it. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TASKS = """
+from airflow.providers.standard.operators.empty import EmptyOperator
+
 from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
 
 options = {{"poll_interval": 0.05, "deferrable": False, "model": "seedance2-fast"}}
@@ -42,6 +45,7 @@ SeedanceGenerateVideoOperator(
 )
 lost = {{"prompt": "a cat [[createTask:reset:accept=true]]", **wanted}}
 SeedanceGenerateVideoOperator(task_id="lost", inputs=lost, submit_policy="safe", **options)
+EmptyOperator(task_id="other")
 """
 
 
@@ -64,6 +68,7 @@ def told(airflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("told")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__SEEDANCE__LEDGER_PATH", f"file://{folder}/ledger")
+        patch.setattr(videos, "_tasks", Shared(videos._read_tasks, 0))
         patch.setattr(videos, "_records", Shared(videos._read_records, 0))
         patch.setattr(videos, "_runs", Shared(videos._read_runs, 0))
         patch.setattr(spending, "_receipts", Shared(spending._read, 0))
@@ -72,6 +77,34 @@ def told(airflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             run = run_dag(folder, TASKS.format(folder=folder))
         with serving(serve_pages, prefix=defaults.PAGES_PATH) as server:
             yield Told(f"{server}{defaults.PAGES_PATH}", run)
+
+
+def test_the_tasks_of_a_run_that_make_videos_are_told_and_no_others(told: Told) -> None:
+    answer = told.get(f"tasks/{told.run.dag_id}", run_id=told.run.run_id).json()
+    tasks = {task["task_id"]: task for task in answer["task_instances"]}
+    assert (answer["total_entries"], [*tasks]) == (3, ["bad", "good", "lost"])
+    good = tasks["good"]
+    assert (good["state"], good["map_index"], good["dag_run_id"]) == ("success", -1, told.run.run_id)
+    assert good["operator"] == "SeedanceGenerateVideoOperator"
+    assert good["rendered_fields"].keys() == {"inputs", "model"}
+    assert "a fox" in str(good["rendered_fields"]["inputs"])
+    assert datetime.fromisoformat(good["start_date"]).tzinfo is not None
+
+
+def test_tasks_are_told_part_by_part(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(defaults, "TASKS_AT_ONCE", 2)
+
+    def part(offset: int) -> list[str]:
+        answer = told.get(f"tasks/{told.run.dag_id}", run_id=told.run.run_id, offset=offset).json()
+        assert answer["total_entries"] == 3
+        return [task["task_id"] for task in answer["task_instances"]]
+
+    assert [part(0), part(2), part(4)] == [["bad", "good"], ["lost"], []]
+
+
+def test_a_run_that_is_not_there_is_told_from_an_empty_one(told: Told) -> None:
+    assert told.get(f"tasks/{told.run.dag_id}", run_id="no such run").status_code == 404
+    assert told.get(f"tasks/{told.run.dag_id}").status_code == 422
 
 
 def test_each_task_of_a_run_tells_of_its_video(told: Told) -> None:
@@ -176,7 +209,7 @@ def test_a_ledger_that_cannot_be_read_is_no_empty_one(told: Told, monkeypatch: p
     assert told.get("ledger").status_code == 502
 
 
-@pytest.mark.parametrize("path", ["records/{dag}?run_id={run}", "runs", "ledger"])
+@pytest.mark.parametrize("path", ["tasks/{dag}?run_id={run}", "records/{dag}?run_id={run}", "runs", "ledger"])
 def test_only_who_may_read_the_dag_is_told(told: Told, path: str) -> None:
     asked = path.format(dag=told.run.dag_id, run=quote(told.run.run_id))
     assert told.get(asked, requests.Session()).status_code == 401
