@@ -109,7 +109,7 @@ def submit(
                 remember(unknown)
             elif submit_policy is SubmitPolicy.SAFE:
                 raise SeedanceSubmitUncertainError(
-                    f"createTask got no usable answer ({error}), so a video may or may not have been charged; "
+                    f"A video may have been charged: createTask got no usable answer ({error}). "
                     f"submit_policy='safe' does not send it again. {CHECK_MANUALLY}",
                     status_code=error.status_code,
                     message=error.message,
@@ -143,8 +143,8 @@ def _unanswered(error: SeedanceError, attempts: int, unknown: int) -> SeedanceEr
         )
     details = {"request_sent": True} if isinstance(error, SeedanceTransportError) else {}
     return error.retold(
-        f"createTask got no usable answer: {error}. The outcome of {unknown} createTask(s) for this video is unknown. "
-        f"{CHECK_MANUALLY}",
+        f"A video may have been charged: createTask got no usable answer ({error}). The outcome of {unknown} "
+        f"createTask(s) for this video is unknown. {CHECK_MANUALLY}",
         charged="unknown",
         **details,
     )
