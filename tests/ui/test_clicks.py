@@ -89,9 +89,14 @@ def test_from_an_empty_airflow_to_a_watched_video_takes_nine_clicks(
     visitor.click(page.get_by_role("dialog").get_by_role("button", name="Save"), "Save")
     expect(page.get_by_role("dialog")).to_have_count(0)
 
-    visitor.click(page.get_by_role("link", name="Dags"), "Dags")
-    name = page.get_by_role("link", name=FIRST_DAG, exact=True)
+    visitor.click(page.get_by_role("link", name="Dags").or_(page.get_by_role("button", name="Dags")), "Dags")
+    in_menu = page.get_by_role("menuitem", name="Dags")
     trigger = page.get_by_role("button", name="Trigger Dag")
+    expect(in_menu.or_(trigger).first).to_be_visible()
+    is_menu = in_menu.is_visible()
+    if is_menu:  # Airflow 3.4
+        visitor.click(in_menu, "Dags")
+    name = page.get_by_role("link", name=FIRST_DAG, exact=True)
     visitor.click(
         page.locator("div").filter(has=name).filter(has=trigger).last.get_by_role("button", name="Trigger Dag"),
         "Trigger",
@@ -106,7 +111,7 @@ def test_from_an_empty_airflow_to_a_watched_video_takes_nine_clicks(
     expect(newest).to_contain_text(FIRST_DAG, timeout=SOON)
     expect(newest.locator("video")).to_be_visible(timeout=SOON)
     expect(newest.locator("video")).not_to_have_js_property("currentTime", 0)
-    assert len(visitor.clicks) == 9
+    assert len(visitor.clicks) == 9 + is_menu
 
 
 def test_the_form_of_a_dag_has_widgets_bounds_and_the_price(visit: Visit, screenshot: Screenshot) -> None:
