@@ -2,7 +2,8 @@
 
 Chromium opens each page once, which tells what the page asks Airflow's API server for, and how much of it at a time.
 Then 20 readers ask for the same in that way, and open the page anew every ten seconds; an API server of Airflow, in one
-process on SQLite, answers. Files that a browser keeps are left out. Answers of 500 are counted, not timed.
+process on SQLite, answers. Files that a browser keeps are left out. Answers of 500, and those that do not come, are
+counted, not timed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ SECTION = "Pages"
 READERS = 20
 PAUSE = 10.0
 TARGET_MS = 300
+PATIENCE = 20.0
+"""Seconds after which an answer counts as failed."""
 CONNECTIONS = 6
 """What Chromium opens to one server at most; the requests that it knows of beyond wait."""
 
@@ -122,14 +125,19 @@ async def _read(page: Asked, token: str, seconds: float) -> Read:
     failed = 0
     end = time.monotonic() + seconds
     headers = {"Authorization": f"Bearer {token}", "Accept-Encoding": "gzip"}
-    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0)) as session:
+    connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(PATIENCE)
+    async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as session:
 
         async def one(url: str, gate: asyncio.Semaphore) -> None:
             nonlocal failed
             async with gate:
                 began = time.monotonic()
-                async with session.get(url) as answer:
-                    await answer.read()
+                try:
+                    async with session.get(url) as answer:
+                        await answer.read()
+                except TimeoutError:
+                    failed += 1
+                    return
                 if answer.status >= 500:
                     failed += 1
                     return
