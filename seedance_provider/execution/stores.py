@@ -46,6 +46,8 @@ FOUND_KEY = "seedance_found"
 """Beside it, what a callback has told of a createTask of unknown outcome: the task itself alone writes its receipt."""
 _REREAD_SECONDS = (0.05, 0.2, 0.5)
 """Pauses before a file is read again that holds no JSON: on a disk, one that is being written can be seen."""
+_MAX_DIGITS = 20
+"""Of an amount of credits; more were never written."""
 
 
 class Owner(NamedTuple):
@@ -148,7 +150,8 @@ def _decimal(value: Any) -> Decimal | None:
         number = Decimal(str(value))
     except InvalidOperation:
         return None
-    return number if number.is_finite() else None
+    # Sums of larger or smaller ones overflow.
+    return number if number.is_finite() and abs(number.adjusted()) < _MAX_DIGITS else None
 
 
 class Store(Protocol):
