@@ -135,10 +135,10 @@ async def _read(page: Asked, token: str, seconds: float) -> Read:
                 try:
                     async with session.get(url) as answer:
                         await answer.read()
+                    has_failed = answer.status >= 500
                 except TimeoutError:
-                    failed += 1
-                    return
-                if answer.status >= 500:
+                    has_failed = True
+                if has_failed:
                     failed += 1
                     return
                 answer.raise_for_status()

@@ -66,7 +66,7 @@ ENDED = ("success", "failed", "upstream_failed")
 LIBRARIES = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu"
 FAKETIME = LIBRARIES / "faketime" / "libfaketimeMT.so.1"
 HOST = "api.seedance.test"
-# A wrapper of libc's resolver loses its file in tasks, whose process closes what it does not know.
+# Names are faked within Python: libnss_wrapper, tried before, did not reach the tasks.
 RESOLVER = f'''
 import socket
 from pathlib import Path

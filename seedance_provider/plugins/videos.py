@@ -105,8 +105,11 @@ def _has_video(*same_run: Any) -> Any:
 
 
 def _read_tasks(dag_id: str, run_id: str, offset: int) -> bytes | None:
-    of_run = TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id
-    wanted = *of_run, _has_video(XComModel.dag_id == dag_id, XComModel.run_id == run_id)
+    wanted = (
+        TaskInstance.dag_id == dag_id,
+        TaskInstance.run_id == run_id,
+        _has_video(XComModel.dag_id == dag_id, XComModel.run_id == run_id),
+    )
     columns = {
         "id": TaskInstance.id,
         "task_id": TaskInstance.task_id,
