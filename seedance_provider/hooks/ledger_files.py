@@ -16,6 +16,7 @@ from urllib.parse import quote
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError
+from seedance_provider.hooks.paths import WHAT_A_STORE_NEEDS
 
 _MAX_PART = 150
 """Characters of one part of a path; file systems take 255 bytes."""
@@ -214,8 +215,7 @@ class Folder:
             return opened.fs, str(opened.path).rstrip("/")
         except (ImportError, ValueError) as error:
             raise SeedanceConfigurationError(
-                f"The ledger at {self} cannot be used ({_told(error)}): [seedance] ledger_path must be a URL for which "
-                "Airflow has a file system, such as s3://aws_default@bucket/path"
+                f"The ledger, [seedance] ledger_path {self}, cannot be used ({_told(error)}): {WHAT_A_STORE_NEEDS}"
             ) from error
 
 

@@ -27,7 +27,7 @@ from seedance_provider.api import schedule
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceError, SeedanceTransferError
 from seedance_provider.hooks.ledger_files import Folder
 from seedance_provider.hooks.media import HEAD, recognise
-from seedance_provider.hooks.paths import object_path
+from seedance_provider.hooks.paths import WHAT_A_STORE_NEEDS, object_path
 
 if TYPE_CHECKING:
     import threading
@@ -344,8 +344,7 @@ def open_store(url: str) -> tuple[Any, str]:
         return opened.fs, str(opened.path).rstrip("/")
     except (ImportError, ValueError, AirflowNotFoundException) as error:
         problem: SeedanceError = SeedanceConfigurationError(
-            f"output_path {Folder(url)} cannot be used ({_told(error)}): it must be a URL for which Airflow has a file "
-            "system, such as s3://aws_default@bucket/path, with its provider installed and its connection there"
+            f"output_path {Folder(url)} cannot be used ({_told(error)}): {WHAT_A_STORE_NEEDS}"
         )
     except Exception as error:  # noqa: BLE001 - the connection could not be read this time
         problem = SeedanceTransferError(f"output_path {Folder(url)} cannot be opened ({_told(error)})", path=url)

@@ -150,11 +150,16 @@ def _read_records(dag_id: str, run_id: str) -> bytes:
     is_whole = True
     with create_session() as session:
         for key, read in _READERS.items():
-            query = XComModel.get_many(run_id=run_id, key=key, dag_ids=dag_id, limit=defaults.RECORDS_OF_RUN)
-            entries = [row[0] if isinstance(row, tuple) else row for row in session.scalars(query)]
-            is_whole = is_whole and len(entries) < defaults.RECORDS_OF_RUN
-            for entry in entries:
-                found[entry.task_id, entry.map_index] |= read(_value(entry.value))
+            query = (
+                # Whole rows come with their DAG run each, which takes most of the time.
+                select(XComModel.task_id, XComModel.map_index, XComModel.value)
+                .where(XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.key == key)
+                .limit(defaults.RECORDS_OF_RUN)
+            )
+            rows = session.execute(query).all()
+            is_whole = is_whole and len(rows) < defaults.RECORDS_OF_RUN
+            for task_id, map_index, value in rows:
+                found[task_id, map_index] |= read(_value(value))
     answer = [{"task_id": task_id, "map_index": index, **facts} for (task_id, index), facts in found.items()]
     return json.dumps({"records": answer, "is_whole": is_whole}).encode()
 

@@ -25,7 +25,7 @@ from devtools.local_airflow import LocalAirflow, end_sessions, free_ports
 from seedance_provider.testing import Emulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 DAG_ID = "ui_videos"
@@ -75,7 +75,9 @@ class Rig(NamedTuple):
 
 
 @contextmanager
-def running(say: Callable[[str], None], python: str = sys.executable) -> Iterator[Rig]:
+def running(
+    say: Callable[[str], None], python: str = sys.executable, env: Mapping[str, str] | None = None
+) -> Iterator[Rig]:
     """Start everything, and run the DAGs until all but the endless video are over. Takes about 45 s."""
     with ExitStack() as stack:
         files = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seedance-ui-")))
@@ -94,6 +96,7 @@ def running(say: Callable[[str], None], python: str = sys.executable) -> Iterato
             "SEEDANCE_UI_STORED": f"file://{files}/stored",
             "HOME": str(files),
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",  # the files do not change
+            **(env or {}),
         }
         airflow = stack.enter_context(
             LocalAirflow(files / "dags", say=say, env=settings, split_api=True, python=python)
