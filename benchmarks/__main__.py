@@ -30,6 +30,7 @@ SECTIONS = (
     "ledger",
     "transfer",
     "endtoend",
+    "whole",
     "pages",
 )
 
