@@ -6,7 +6,6 @@ from pathlib import Path
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-
 WHAT_A_STORE_NEEDS = (
     "it must be a URL for which Airflow has a file system, such as s3://aws_default@bucket/path, with its provider "
     "installed where this runs (pip install 'airflow-provider-seedance[s3]', or [gcs], or [azure]) and its connection "

@@ -1,7 +1,8 @@
-"""What the gallery asks for: the task instances of a run, their records, and the runs that have videos.
+"""What the pages ask for: the task instances of a run, what they left behind, and the runs that have videos.
 
 Airflow's REST API tells of a hundred task instances at a time, with more than a gallery shows, and of XComs one value
-at a time: of a thousand videos twenty readers would have to wait for seconds. Here they share one answer.
+at a time: of a thousand videos twenty readers would have to wait for seconds. Here the readers of a gallery share one
+answer, and the page of a video reads all XComs of its task instance at once.
 """
 
 from __future__ import annotations
@@ -75,6 +76,27 @@ async def records(dag_id: str, run_id: Annotated[str, Query(max_length=250)]) ->
     :param run_id: The run.
     """
     return Response(await _records(dag_id, run_id), media_type="application/json")
+
+
+@router.get(
+    "/xcoms/{dag_id}",
+    dependencies=[Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))],
+)
+async def xcoms(
+    dag_id: str,
+    run_id: Annotated[str, Query(max_length=250)],
+    task_id: Annotated[str, Query(max_length=250)],
+    map_index: Annotated[int, Query(ge=-1)] = -1,
+) -> Response:
+    """Tell what a task instance left behind of its video, and which other task instances may know of the same video.
+
+    :param dag_id: Whose XComs the reader must be allowed to read.
+    :param run_id: The run.
+    :param task_id: The task, of which all values are told.
+    :param map_index: Its map index. Of the other tasks with this map index or none the names are told.
+    """
+    answer = await to_thread.run_sync(_read_xcoms, dag_id, run_id, task_id, map_index)
+    return Response(answer, media_type="application/json")
 
 
 @router.get(
@@ -161,7 +183,35 @@ def _read_records(dag_id: str, run_id: str) -> bytes:
             for task_id, map_index, value in rows:
                 found[task_id, map_index] |= read(_value(value))
     answer = [{"task_id": task_id, "map_index": index, **facts} for (task_id, index), facts in found.items()]
-    return json.dumps({"records": answer, "is_whole": is_whole}).encode()
+    return _json({"records": answer, "is_whole": is_whole})
+
+
+def _read_xcoms(dag_id: str, run_id: str, task_id: str, map_index: int) -> bytes:
+    wanted = (XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.key.in_(_READERS))
+    own = select(XComModel.key, XComModel.timestamp, XComModel.value).where(
+        *wanted, XComModel.task_id == task_id, XComModel.map_index == map_index
+    )
+    others = (
+        select(XComModel.task_id, XComModel.map_index, XComModel.key)
+        .where(*wanted, XComModel.task_id != task_id, XComModel.map_index.in_({map_index, -1}))
+        .order_by(XComModel.map_index.desc(), XComModel.task_id)
+        .limit(defaults.RECORDS_OF_RUN)
+    )
+    with create_session() as session:
+        values = {
+            key: {"value": _value(value), "timestamp": timestamp.isoformat()}
+            for key, timestamp, value in session.execute(own)
+        }
+        names = [dict(zip(("task_id", "map_index", "key"), row, strict=True)) for row in session.execute(others)]
+    return _json({"own": values, "others": names})
+
+
+def _json(answer: Mapping[str, Any]) -> bytes:
+    """Write an answer. An XCom may have a NaN, which no browser reads."""
+    try:
+        return json.dumps(answer, allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(answer), parse_constant=lambda _: None)).encode()
 
 
 def _value(stored: Any) -> Any:

@@ -53,7 +53,8 @@ function query(parameters) {
   return pairs.toString();
 }
 
-function joined(segments) {
+/** The segments of a path, quoted. */
+export function joined(segments) {
   // "." and ".." would lead elsewhere.
   if (segments.some((segment) => /^\.{1,2}$/.test(segment))) throw new Refused(404, refusal(404, segments.join("/")));
   return segments.map(encodeURIComponent).join("/");
@@ -86,31 +87,6 @@ export function taskPath({ dag_id, run_id, task_id }) {
 export function taskInstance(key, signal = undefined) {
   const mapped = key.map_index >= 0 ? [String(key.map_index)] : [];
   return get([...taskPath(key), ...mapped], {}, signal);
-}
-
-/**
- * The value of an XCom.
- *
- * @returns {Promise<{value: *, timestamp: string}|null>} null if there is none
- */
-export async function xcom(key, name, signal = undefined) {
-  try {
-    const entry = await get([...taskPath(key), "xcomEntries", name], { map_index: key.map_index }, signal);
-    return { value: readValue(entry.value), timestamp: entry.timestamp };
-  } catch (error) {
-    if (error instanceof Refused && error.status === 404) return null;
-    throw error;
-  }
-}
-
-function readValue(value) {
-  // Some versions of Airflow store the JSON text.
-  if (typeof value !== "string" || !/^\s*[[{]/.test(value)) return value;
-  try {
-    return JSON.parse(value);
-  } catch {
-    return value;
-  }
 }
 
 /** The parameters that the page was opened with; those of a task instance have their names of the REST API. */

@@ -1,11 +1,9 @@
 // What task instances left behind of a video, in their XComs: put together whoever submitted, awaited or stored it.
 
-import { Refused, get, taskInstance, taskPath, xcom } from "./airflow.js";
+import { ask, get, joined, taskInstance, taskPath } from "./airflow.js";
 
-const KEYS = ["seedance_task_id", "seedance_task", "seedance_error", "seedance_files", "seedance_inputs"];
 const LONGEST_ID = 255;
 const MOST_LOOKS = 8;
-const PAGE = 100;
 const OVER = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]);
 
 /** Whether a task instance has come to its end. */
@@ -34,23 +32,18 @@ function outputsOf(value) {
   return (Array.isArray(value) ? value : []).filter((output) => isObject(output) && typeof output.url === "string");
 }
 
-/** The value of one of our XComs; null if there is none that can be used. */
-export async function ours(key, name) {
-  const entry = await xcom(key, name);
-  const value = entry === null ? null : USABLE[name](entry.value);
-  return value === null ? null : { value, timestamp: entry.timestamp };
-}
-
-/** Which of our XComs there are; `task_id` "~" for every task. One request, no values. */
-export async function entries(key, map_index = key.map_index) {
-  try {
-    const path = [...taskPath(key), "xcomEntries"];
-    const found = await get(path, { map_index, xcom_key_pattern: "seedance_", limit: PAGE });
-    return found.xcom_entries.filter((entry) => KEYS.includes(entry.key) && entry.map_index === map_index);
-  } catch (error) {
-    if (error instanceof Refused && error.status === 404) return [];
-    throw error;
-  }
+/**
+ * What a task instance left behind.
+ *
+ * @returns {Promise<{own: object, others: object[]}>} its XComs that can be used, as `{value, timestamp}` by their key; and
+ *   which there are of other tasks, with the same map index or none, as `{task_id, map_index, key}`
+ */
+async function left({ dag_id, run_id, task_id, map_index }) {
+  const { own, others } = await ask(`xcoms/${joined([dag_id])}`, { run_id, task_id, map_index });
+  const usable = Object.entries(own)
+    .map(([key, { value, timestamp }]) => [key, { value: USABLE[key]?.(value) ?? null, timestamp }])
+    .filter(([, { value }]) => value !== null);
+  return { own: Object.fromEntries(usable), others };
 }
 
 /**
@@ -61,10 +54,7 @@ export async function entries(key, map_index = key.map_index) {
  *   connection, whose account has the video); and `mayEnd`: whether another task instance may still tell its end
  */
 export async function videoOf(key) {
-  const [instance, names] = await Promise.all([taskInstance(key), entries(key)]);
-  const own = Object.fromEntries(
-    await Promise.all(names.map(async (entry) => [entry.key, await ours(key, entry.key)])),
-  );
+  const [instance, { own, others }] = await Promise.all([taskInstance(key), left(key)]);
   const rendered = instance.rendered_fields ?? {};
   const video = {
     instance,
@@ -80,7 +70,7 @@ export async function videoOf(key) {
   video.id = [
     own.seedance_task_id?.value, video.record?.seedance_task_id, rendered.seedance_task_id, video.error?.seedance_task_id,
   ].find((id) => USABLE.seedance_task_id(id) !== null) ?? null;
-  if (video.id) await complete(video, key);
+  if (video.id) await complete(video, key, others);
   return video;
 }
 
@@ -109,22 +99,21 @@ export function readInputs(value) {
 }
 
 /** Add what other tasks of the run know of the same video. */
-async function complete(video, key) {
+async function complete(video, key, others) {
   const missing = {
     seedance_task_id: !video.inputs && !video.inputsText,
     seedance_task: !video.record,
     seedance_files: !video.files,
   };
   if (!Object.values(missing).some(Boolean)) return;
-  const everywhere = { ...key, task_id: "~" };
-  const indexes = key.map_index >= 0 ? [key.map_index, -1] : [-1];
-  const found = (await Promise.all(indexes.map((index) => entries(everywhere, index)))).flat();
+  const read = new Map(); // by task and map index
   const look = async (name, take) => {
-    const others = found.filter((entry) => entry.key === name && entry.task_id !== key.task_id).slice(0, MOST_LOOKS);
-    for (const entry of others) {
-      const owner = { ...key, task_id: entry.task_id, map_index: entry.map_index };
-      const read = await ours(owner, name);
-      if (read !== null && (await take(read, owner))) return true;
+    for (const { task_id, map_index } of others.filter((entry) => entry.key === name).slice(0, MOST_LOOKS)) {
+      const owner = { ...key, task_id, map_index };
+      const known = `${map_index} ${task_id}`;
+      if (!read.has(known)) read.set(known, left(owner));
+      const { own } = await read.get(known);
+      if (own[name] && (await take(own[name], owner, own))) return true;
     }
     return false;
   };
@@ -144,11 +133,9 @@ async function complete(video, key) {
         })
       : null,
     missing.seedance_task_id
-      ? look("seedance_task_id", async ({ value, timestamp }, owner) => {
+      ? look("seedance_task_id", async ({ value, timestamp }, owner, own) => {
           if (value !== video.id) return false;
-          const wrote = found.some((entry) => entry.key === "seedance_inputs" && entry.task_id === owner.task_id);
-          const [maker, written] = await Promise.all([taskInstance(owner), wrote ? ours(owner, "seedance_inputs") : null]);
-          Object.assign(video, wanted(maker, written?.value), { submittedAt: timestamp });
+          Object.assign(video, wanted(await taskInstance(owner), own.seedance_inputs?.value), { submittedAt: timestamp });
           return true;
         })
       : null,

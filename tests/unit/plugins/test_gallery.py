@@ -107,6 +107,34 @@ def test_a_run_that_is_not_there_is_told_from_an_empty_one(told: Told) -> None:
     assert told.get(f"tasks/{told.run.dag_id}").status_code == 422
 
 
+def test_a_task_tells_all_of_its_xcoms_and_which_others_there_are(told: Told) -> None:
+    answer = told.get(f"xcoms/{told.run.dag_id}", run_id=told.run.run_id, task_id="good").json()
+    own = answer["own"]
+    assert own.keys() == {"seedance_task_id", "seedance_task", "seedance_files"}
+    assert own["seedance_task"]["value"]["seedance_task_id"] == own["seedance_task_id"]["value"]
+    assert datetime.fromisoformat(own["seedance_task_id"]["timestamp"]).tzinfo is not None
+    assert {(other["task_id"], other["map_index"]) for other in answer["others"]} == {("bad", -1), ("lost", -1)}
+    assert "value" not in answer["others"][0]
+
+
+def test_of_a_mapped_task_the_tasks_that_are_not_mapped_may_know_more(told: Told) -> None:
+    answer = told.get(f"xcoms/{told.run.dag_id}", run_id=told.run.run_id, task_id="clips", map_index=3).json()
+    assert answer["own"] == {}
+    assert {other["task_id"] for other in answer["others"]} == {"good", "bad", "lost"}
+
+
+def test_a_number_that_no_browser_reads_is_told_as_none(told: Told) -> None:
+    before = told.run["good"].xcoms["seedance_task"]
+    replace_xcom(told.run.dag_id, "good", "seedance_task", before | {"credits_used": float("nan")})
+    try:
+        answer = told.get(f"xcoms/{told.run.dag_id}", run_id=told.run.run_id, task_id="good")
+        records = told.get(f"records/{told.run.dag_id}", run_id=told.run.run_id)
+    finally:
+        replace_xcom(told.run.dag_id, "good", "seedance_task", before)
+    assert answer.json()["own"]["seedance_task"]["value"]["credits_used"] is None
+    assert "NaN" not in answer.text + records.text
+
+
 def test_each_task_of_a_run_tells_of_its_video(told: Told) -> None:
     records = told.records()
     good = told.run["good"].xcoms["seedance_task"]
@@ -209,13 +237,22 @@ def test_a_ledger_that_cannot_be_read_is_no_empty_one(told: Told, monkeypatch: p
     assert told.get("ledger").status_code == 502
 
 
-@pytest.mark.parametrize("path", ["tasks/{dag}?run_id={run}", "records/{dag}?run_id={run}", "runs", "ledger"])
+PATHS = (
+    "tasks/{dag}?run_id={run}",
+    "records/{dag}?run_id={run}",
+    "xcoms/{dag}?run_id={run}&task_id=bad",
+    "runs",
+    "ledger",
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_only_who_may_read_the_dag_is_told(told: Told, path: str) -> None:
     asked = path.format(dag=told.run.dag_id, run=quote(told.run.run_id))
     assert told.get(asked, requests.Session()).status_code == 401
     assert told.get(asked, reader(None)).status_code == 403
     seen = told.get(asked, reader("VIEWER")).text
-    assert '"good"' in seen or told.run.dag_id in seen
+    assert '"good"' in seen or "seedance_task" in seen or told.run.dag_id in seen
 
 
 def test_of_dags_that_one_may_not_read_nothing_is_told(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
