@@ -58,8 +58,9 @@ lint: dev ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 
-audit: dev ## check the package by bandit, and the dependencies for known vulnerabilities by pip-audit
+audit: dev ## check the package by bandit, the workflows by zizmor, the dependencies for known vulnerabilities by pip-audit
 	@$(BIN)/bandit -q -c pyproject.toml -r seedance_provider
+	@$(BIN)/zizmor --offline --quiet .github
 	@$(BIN)/python devtools/audit.py $(AUDIT_ARGS)
 
 types: dev ## check types
