@@ -40,7 +40,7 @@ class Vendor:
     def wait_for_polls(self, count: int) -> None:
         """Wait until the API has been asked ``count`` more times how a task is doing."""
         wanted = len(self.emulator.requests("recordInfo")) + count
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while len(self.emulator.requests("recordInfo")) < wanted:
             assert time.monotonic() < deadline, "nobody polls"
             time.sleep(0.1)

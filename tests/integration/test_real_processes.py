@@ -24,12 +24,12 @@ EXAMPLE = "seedance_create_and_wait"
 def run_with_video(airflow: LocalAirflow, vendor: Vendor, dag_id: str) -> str:
     """Run a DAG, let its video be made once the sensor is seen deferred, and return the id of the run."""
     run_id = airflow.trigger_dag(dag_id)
-    airflow.wait_for_task(dag_id, run_id, "wait_for_video", states={"deferred"}, timeout=90)
+    airflow.wait_for_task(dag_id, run_id, "wait_for_video", states={"deferred"}, timeout=180)
     vendor.wait_for_polls(2)  # by the triggerer: a worker polls once, before it defers
     vendor.turn_clock(900)
     vendor.wait_for_polls(2)
     vendor.turn_clock(600)
-    state = airflow.wait_for_run(dag_id, run_id, timeout=90)
+    state = airflow.wait_for_run(dag_id, run_id, timeout=180)
     assert state == "success", airflow.task_log(dag_id, run_id, "wait_for_video")
     return run_id
 
@@ -95,16 +95,16 @@ def test_a_killed_triggerer_and_an_api_that_resets_every_connection_cost_nothing
     with vendor.emulator as emulator, FaultProxy(emulator.port) as proxy:
         airflow.add_connection("proxied", json.loads(emulator.connection_json) | {"port": proxy.port})
         run_id = airflow.trigger_dag("seed_dialect", {"connection": "proxied"})
-        airflow.wait_for_task("seed_dialect", run_id, "wait_for_video", states={"deferred"}, timeout=90)
+        airflow.wait_for_task("seed_dialect", run_id, "wait_for_video", states={"deferred"}, timeout=180)
         vendor.wait_for_polls(2)
         airflow.kill("triggerer")
         proxy.fault = "reset"
         airflow.start_process("triggerer")
-        proxy.wait_for_resets(3)
+        proxy.wait_for_resets(3, timeout=180)
         proxy.fault = None
         vendor.wait_for_polls(2)
         vendor.turn_clock(1500)
-        state = airflow.wait_for_run("seed_dialect", run_id, timeout=90)
+        state = airflow.wait_for_run("seed_dialect", run_id, timeout=180)
         assert state == "success", airflow.task_log("seed_dialect", run_id, "wait_for_video")
         assert airflow.xcom("seed_dialect", run_id, "wait_for_video")
         assert_charged_once(emulator)
