@@ -78,7 +78,7 @@ export function ask(route, parameters = {}, options = {}) {
   return send(new URL(`${PAGES}${route}?${query(parameters)}`, BASE), route, options);
 }
 
-/** The path of a DAG run's task instance, for `get`; `~` stands for all. */
+/** The path of a DAG run's task instance, for `get`. */
 export function taskPath({ dag_id, run_id, task_id }) {
   return ["dags", dag_id, "dagRuns", run_id, "taskInstances", task_id];
 }
