@@ -29,7 +29,6 @@ from seedance_provider.exceptions import (
 from seedance_provider.execution.receipts import unsigned_url
 from seedance_provider.hooks.media import EXTENSIONS, kind_of
 from seedance_provider.hooks.output_files import Incoming, Place, open_store, repeated
-from seedance_provider.transport.download import downloading
 
 if TYPE_CHECKING:
     from seedance_provider.api.messages import AnyLogger
@@ -307,6 +306,8 @@ class Transfer:
         return stored
 
     def _attempt(self, output: Output, began: float) -> StoredFile:
+        from seedance_provider.transport.download import downloading
+
         place = Place(path_of(self.output_path, output, output.extension))
         stored, size = self._look(place, output)
         if stored is not None:

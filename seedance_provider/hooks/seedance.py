@@ -33,8 +33,6 @@ from seedance_provider.hooks import connection_form
 from seedance_provider.hooks.media import MediaFile, kind_of
 from seedance_provider.hooks.output_files import Incoming, Place, Received, repeated
 from seedance_provider.hooks.prices import read_price_list
-from seedance_provider.transport.download import downloading
-from seedance_provider.transport.sync import SyncTransport
 from seedance_provider.transport.throttle import Throttle, throttled
 
 if TYPE_CHECKING:
@@ -116,6 +114,9 @@ class SeedanceHook(BaseHook):
         :return: The flow's result.
         :raises SeedanceError: what the flow raises.
         """
+        # Half of the CPU of a task that resumes would go into importing requests, for nothing: it sends nothing.
+        from seedance_provider.transport.sync import SyncTransport
+
         transport = SyncTransport(self.settings, self._read_settings)
         return transport.drive(throttled(flow, self._throttle, log=self.log))
 
@@ -261,6 +262,8 @@ class SeedanceHook(BaseHook):
                     charged="unknown",
                 )
             url, expected = record.urls[0], kind_of(record.outputs[0].media_type)
+        from seedance_provider.transport.download import downloading
+
         place = Place(str(path))
 
         def attempt() -> Received:

@@ -16,7 +16,6 @@ from seedance_provider.config import is_plain_number
 from seedance_provider.connection import read_settings_async
 from seedance_provider.events import ResumeState, TaskEvent
 from seedance_provider.exceptions import SeedanceError
-from seedance_provider.transport.pool import Channel
 from seedance_provider.triggers.slot_queue import SlotQueue
 
 _TEXTS = frozenset({"seedance_conn_id", "seedance_task_id", "folder", "waited_for"})
@@ -30,6 +29,9 @@ class Shared:
     """
 
     def __init__(self, seedance_conn_id: str) -> None:
+        # A worker makes triggers and runs none: it is spared the import of aiohttp.
+        from seedance_provider.transport.pool import Channel
+
         self.channel = Channel(partial(read_settings_async, seedance_conn_id))
         self.slots = SlotQueue(time.time, random.random)
 

@@ -1,4 +1,4 @@
-"""What a DAG file that uses this provider makes Airflow import: names of modules, no stopwatch."""
+"""What a DAG file that uses this provider, and its tasks, make Airflow import: names of modules, no stopwatch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import json
 import subprocess
 import sys
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from seedance_provider.triggers.seedance import SeedanceTaskTrigger
+from tests.support.airflow import fire
 from tests.support.imports import modules
+
+if TYPE_CHECKING:
+    from seedance_provider.testing import Emulator
 
 SCRIPT = """
 import json, sys
@@ -85,3 +91,52 @@ def test_the_package_itself_is_nothing_but_its_version() -> None:
     script = "import sys; before = set(sys.modules); import seedance_provider; print(len(set(sys.modules) - before))"
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert int(printed) <= 2  # with __future__
+
+
+# One process submits and defers, another one resumes; it has the end of the video in the trigger's event.
+TASK = """
+import json, sys
+from types import SimpleNamespace
+
+from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseOperatorLink, TaskDeferred
+try:
+    from airflow.sdk.bases.operator import ExecutorSafeguard
+except ImportError:  # Airflow 2.11
+    from airflow.models.baseoperator import ExecutorSafeguard
+ExecutorSafeguard.test_mode = True
+
+from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
+
+before = set(sys.modules)
+ti = SimpleNamespace(
+    dag_id="dag", run_id="run", task_id="make", map_index=-1, max_tries=0, try_number=1, xcom_push=lambda key, value: None
+)
+operator = SeedanceGenerateVideoOperator(task_id="make", inputs={"prompt": "a fox", "duration": 5}, durable=False)
+event = json.loads(sys.argv[1])
+if event:
+    operator.resume_execution("execute_complete", {"event": event}, {"ti": ti, "task": operator})
+else:
+    try:
+        operator.execute({"ti": ti, "task": operator})
+    except TaskDeferred as deferral:
+        event = deferral.trigger.serialize()[1]
+print(json.dumps({"event": event, "modules": sorted(set(sys.modules) - before)}))
+"""
+
+
+def run_in_a_process(event: dict[str, Any] | None = None) -> tuple[dict[str, Any], set[str]]:
+    """Run a task as far as a process does; what it defers with, and the libraries that it loads."""
+    command = [sys.executable, "-c", TASK, json.dumps(event)]
+    printed = json.loads(
+        subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1]
+    )
+    return printed["event"], {name.partition(".")[0] for name in printed["modules"]}
+
+
+def test_a_task_loads_no_more_than_its_process_needs(seedance_emulator: Emulator) -> None:
+    trigger, loaded = run_in_a_process()
+    assert "seedance_provider" in loaded
+    assert not {"aiohttp", "yarl"} & loaded, "it makes a trigger, which another process runs"
+    event = fire(SeedanceTaskTrigger(**trigger | {"poll_interval": 0.05}))
+    assert event["status"] == "success"
+    assert not {"aiohttp", "yarl", "requests", "urllib3"} & run_in_a_process(event)[1], "it sends nothing"
