@@ -127,6 +127,11 @@ DEFAULT_SLOT_POLL_INTERVAL = 30.0
 """Seconds after which a lone waiter submits again: a slot that was freed elsewhere is not announced."""
 MAX_UNCLAIMED_SLOTS = 200
 """More than an account has slots (contract 7), so that no release is forgotten before its waiter arrives."""
+AIRFLOW_DEFAULT_POOL = "default_pool"
+"""Airflow's pool of all tasks that name none."""
+SLOT_WANTED_SECONDS = 600.0
+"""Seconds after the last waiter went in which the videos that still run are polled as if somebody waited: they are the
+last ones of many, and what follows them waits for all."""
 MAX_SLOT_PATIENCE = 8
 """Guesses in a row make the next one rarer, up to this factor. While all slots are known to be in use it is this rare
 at once, but it never stops: a limit may be raised, and a task in an unknown status may be over."""

@@ -48,6 +48,8 @@ class ScheduleStep(NamedTuple):
     interval: float
 
 
+ENDS_FROM = 90.0
+"""The age in seconds from which on a task may end."""
 ADAPTIVE_SCHEDULE: tuple[ScheduleStep, ...] = (
     # Chosen by simulation (benchmarks/schedule.py) for a model that usually takes 200 s. A refused reference or prompt
     # fails within seconds; then nothing ends for a minute (contract 8). A video of 200 s takes about 19 GETs, the
@@ -55,15 +57,16 @@ ADAPTIVE_SCHEDULE: tuple[ScheduleStep, ...] = (
     ScheduleStep(0, 5),
     ScheduleStep(10, 10),
     ScheduleStep(20, 25),
-    ScheduleStep(90, 9.5),
+    ScheduleStep(ENDS_FROM, 9.5),
     ScheduleStep(300, 12),
     ScheduleStep(600, 15),
     ScheduleStep(1200, 30),
 )
 USUAL_SECONDS = 200.0
 """The generation time that the schedule is made for; other models stretch or shrink it by at most two."""
-URGENT_INTERVAL = 4.0
-"""Seconds between two polls while somebody waits for a slot: an idle slot is lost capacity."""
+URGENT_INTERVAL = 2.0
+"""Seconds between two polls of a task that may end while its slot is wanted, twice that before: an idle slot is lost
+capacity. The vendor's own scripts poll every 2 s (contract 7)."""
 
 
 def poll_delay(
@@ -80,7 +83,7 @@ def poll_delay(
     :param poll_interval: A fixed interval in seconds; None follows the adaptive schedule.
     :param jitter: A random number from 0 to 1; spreads adaptive delays by a tenth either way.
     :param usual_seconds: How long the task's model usually takes; None if unknown.
-    :param urgent: Whether somebody waits for the slot that the task's end frees.
+    :param urgent: Whether the slot is wanted that the task's end frees.
     """
     if poll_interval is not None:
         return poll_interval
@@ -91,7 +94,9 @@ def poll_delay(
             break
         interval = step.interval
     interval *= stretch
-    return (min(interval, URGENT_INTERVAL) if urgent else interval) * (0.9 + 0.2 * jitter)
+    if urgent:
+        interval = min(interval, URGENT_INTERVAL if age / stretch >= ENDS_FROM else 2 * URGENT_INTERVAL)
+    return interval * (0.9 + 0.2 * jitter)
 
 
 def in_words(seconds: float) -> str:

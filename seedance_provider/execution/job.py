@@ -58,6 +58,7 @@ class Job:
     :param budget_name: A budget that it counts in; None for none.
     :param budget_credits: That budget's limit.
     :param use_callback: Whether the vendor posts the end to the callback receiver; None where that is possible.
+    :param has_pool: Whether it runs in a pool, in which others may wait for its end. Default False.
     :param on_completion: Name and URI of the asset whose event a callback registers; None without one.
     :param state: What was carried over a deferral.
     """
@@ -85,6 +86,7 @@ class Job:
     budget_name: Any = None
     budget_credits: Decimal | None = None
     use_callback: bool | None = None
+    has_pool: bool = False
     on_completion: tuple[str, str] | None = None
     write_inputs: Callable[[], dict[str, Any]] | None = None
     state: ResumeState = field(default_factory=ResumeState)

@@ -46,6 +46,7 @@ class Wait:
     :param started_at: When waiting began, epoch seconds.
     :param timeout: Seconds from then to the deadline; None for Airflow's ``[seedance] timeout``.
     :param alive: Whether the task was seen to exist.
+    :param urgent: Whether its slot is wanted as soon as it is free.
     """
 
     hook: SeedanceHook
@@ -54,6 +55,7 @@ class Wait:
     started_at: float
     timeout: float | None
     alive: bool = False
+    urgent: bool = False
 
     @property
     def deadline(self) -> float:
@@ -69,6 +71,7 @@ class Wait:
             deadline=self.deadline,
         )
         watch.alive = self.alive
+        watch.urgent = lambda: self.urgent
         return watch
 
     def block(self) -> TaskRecord:
@@ -106,6 +109,7 @@ class Wait:
                 last_status=watch.last_status,
                 alive=watch.alive,
                 state=(state or ResumeState()).to_json(),
+                urgent=self.urgent,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=max(watch.deadline - time.time(), 0) + defaults.BACKSTOP_SECONDS),
@@ -242,6 +246,7 @@ def _wait(job: Job, submission: Submission, poll_interval: float | None, timeout
         # A retry that continues with a task waits its full time again, like any other waiting of a new try.
         timeout=timeout + max(now - submission.submitted_at, 0),
         alive=submission.is_earlier,
+        urgent=job.has_pool,
     )
     if not job.deferrable:
         return wait.block()

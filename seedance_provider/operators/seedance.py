@@ -153,6 +153,7 @@ class _SubmittingOperator(HasVideoPage, BaseOperator):
             stores=self._stores,
             pushes=bool(self.do_xcom_push),
             use_callback=self.use_callback,
+            has_pool=self.pool != defaults.AIRFLOW_DEFAULT_POOL,
             on_completion=None if self.on_completion is None else (self.on_completion.name, self.on_completion.uri),
             state=state or ResumeState(),
         )

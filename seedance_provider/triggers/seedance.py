@@ -30,6 +30,8 @@ class SeedanceTaskTrigger(SeedanceTrigger):
     :param alive: Whether the task was seen to exist: no single answer ends the wait for one that was. Default False.
     :param state: What the operator wants back in the event, as JSON values.
     :param deferred_at: When the task was deferred, epoch seconds. Default: when the trigger is made.
+    :param urgent: Whether the slot of the task is wanted as soon as it is free. Default: while another task is known
+        here to wait for one.
     """
 
     optional = frozenset({"poll_interval"})
@@ -45,6 +47,7 @@ class SeedanceTaskTrigger(SeedanceTrigger):
         alive: bool = False,
         state: dict[str, Any] | None = None,
         deferred_at: float | None = None,
+        urgent: bool = False,
     ) -> None:
         super().__init__(time.time() if deferred_at is None else deferred_at)
         self.seedance_conn_id = seedance_conn_id
@@ -55,6 +58,7 @@ class SeedanceTaskTrigger(SeedanceTrigger):
         self.last_status = last_status
         self.alive = alive
         self.state = state or {}
+        self.urgent = urgent
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments; no secret is among them."""
@@ -70,6 +74,7 @@ class SeedanceTaskTrigger(SeedanceTrigger):
                 "alive": self.alive,
                 "state": self.state,
                 "deferred_at": self.deferred_at,
+                "urgent": self.urgent,
             },
         )
 
@@ -108,7 +113,7 @@ class SeedanceTaskTrigger(SeedanceTrigger):
             self.log,
             last_status=self.last_status,
             alive=self.alive,
-            urgent=shared.slots.is_wanted,
+            urgent=(lambda: True) if self.urgent else shared.slots.is_wanted,
         )
         try:
             async with shared.channel as channel:

@@ -19,7 +19,7 @@ from seedance_provider.exceptions import SeedanceError
 from seedance_provider.triggers.slot_queue import SlotQueue
 
 _TEXTS = frozenset({"seedance_conn_id", "seedance_task_id", "folder", "waited_for"})
-_CHECKED_LATER = frozenset({"state", "alive", "last_status"})
+_CHECKED_LATER = frozenset({"state", "alive", "last_status", "urgent"})
 
 
 class Shared:

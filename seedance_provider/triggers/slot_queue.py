@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ class SlotQueue:
         self._timer: asyncio.TimerHandle | None = None
         self._watched: Counter[str] = Counter()
         self._limit: int | None = None
+        self._wanted_at = -math.inf
         self._guesses = 0
         self._guessed_at = 0.0
         self._guessing_for: float | None = None
@@ -57,8 +59,8 @@ class SlotQueue:
         return len(self._waiters)
 
     def is_wanted(self) -> bool:
-        """Whether somebody waits for a slot."""
-        return bool(self._waiters)
+        """Whether somebody waits for a slot, or did a short while ago."""
+        return bool(self._waiters) or self._clock() - self._wanted_at < defaults.SLOT_WANTED_SECONDS
 
     @contextmanager
     def watching(self, seedance_task_id: str, started_at: float) -> Iterator[None]:
@@ -116,6 +118,7 @@ class SlotQueue:
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
+            self._wanted_at = self._clock()
             if not self._waiters:
                 self._stop_timer()  # whoever comes next waits its own interval
         return True

@@ -109,7 +109,7 @@ from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
 
 before = set(sys.modules)
 ti = SimpleNamespace(
-    dag_id="dag", run_id="run", task_id="make", map_index=-1, max_tries=0, try_number=1, xcom_push=lambda key, value: None
+    dag_id="dag", run_id="run", task_id="make", map_index=-1, max_tries=0, try_number=1, xcom_push=lambda **_: None
 )
 operator = SeedanceGenerateVideoOperator(task_id="make", inputs={"prompt": "a fox", "duration": 5}, durable=False)
 event = json.loads(sys.argv[1])
@@ -127,9 +127,7 @@ print(json.dumps({"event": event, "modules": sorted(set(sys.modules) - before)})
 def run_in_a_process(event: dict[str, Any] | None = None) -> tuple[dict[str, Any], set[str]]:
     """Run a task as far as a process does; what it defers with, and the libraries that it loads."""
     command = [sys.executable, "-c", TASK, json.dumps(event)]
-    printed = json.loads(
-        subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1]
-    )
+    printed = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
     return printed["event"], {name.partition(".")[0] for name in printed["modules"]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from email.utils import formatdate
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -102,10 +103,10 @@ class TestPollDelay:
         assert schedule.poll_delay(age, None, 0.5) == pytest.approx(seconds)
 
     @given(st.floats(0, 1e6), st.floats(1, 1e5) | st.none(), jitters, st.booleans())
-    def test_is_between_2_and_66_seconds_for_any_model(
+    def test_is_never_under_2_nor_over_66_seconds_by_more_than_a_tenth(
         self, age: float, usual_seconds: float | None, jitter: float, urgent: bool
     ) -> None:
-        assert 2 <= schedule.poll_delay(age, None, jitter, usual_seconds=usual_seconds, urgent=urgent) <= 66
+        assert 1.8 <= schedule.poll_delay(age, None, jitter, usual_seconds=usual_seconds, urgent=urgent) <= 66
 
     @pytest.mark.parametrize(
         ("usual_seconds", "factor"), [(None, 1), (200, 1), (400, 2), (4000, 2), (100, 0.5), (30, 0.5)]
@@ -116,12 +117,20 @@ class TestPollDelay:
             assert delay == pytest.approx(step.interval * factor)
 
     @given(st.floats(0, 1e6), st.floats(1, 1e5), jitters)
-    def test_is_short_while_somebody_waits_for_the_slot(self, age: float, usual_seconds: float, jitter: float) -> None:
+    def test_is_short_while_the_slot_is_wanted(self, age: float, usual_seconds: float, jitter: float) -> None:
         delay = schedule.poll_delay(age, None, jitter, usual_seconds=usual_seconds, urgent=True)
-        assert delay <= 1.1 * schedule.URGENT_INTERVAL
+        assert delay <= 1.1 * 2 * schedule.URGENT_INTERVAL
         assert delay <= schedule.poll_delay(age, None, jitter, usual_seconds=usual_seconds)
 
-    def test_of_an_explicit_interval_stays_while_somebody_waits(self) -> None:
+    @pytest.mark.parametrize(("usual_seconds", "ends_from"), [(None, 90), (100, 45), (400, 180)])
+    def test_is_shortest_where_the_task_may_end_while_the_slot_is_wanted(
+        self, usual_seconds: float | None, ends_from: float
+    ) -> None:
+        urgent = partial(schedule.poll_delay, poll_interval=None, jitter=0.5, usual_seconds=usual_seconds, urgent=True)
+        assert urgent(ends_from - 1) == pytest.approx(4)
+        assert urgent(ends_from) == pytest.approx(2)
+
+    def test_of_an_explicit_interval_stays_while_the_slot_is_wanted(self) -> None:
         assert schedule.poll_delay(0, 60, 0.5, urgent=True) == 60
 
     def test_has_a_schedule_in_order_of_age(self) -> None:

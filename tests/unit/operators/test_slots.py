@@ -24,6 +24,7 @@ from seedance_provider.exceptions import (
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
 from seedance_provider.testing import Emulator
+from seedance_provider.triggers.seedance import SeedanceTaskTrigger
 from seedance_provider.triggers.slots import SeedanceSlotTrigger
 from tests.support.airflow import FakeTaskInstance, StateStore, TaskLog, fire, hurry, run_dag
 
@@ -110,6 +111,14 @@ def test_without_a_free_slot_it_defers_and_nothing_is_charged(seedance_emulator:
     assert 100 < deferred.timeout.total_seconds() <= 100 + 120  # the trigger's own end comes first
     assert seedance_emulator.bill()["tasks_created"] == 1
     assert seedance_emulator.counts() == {"created": 1, "429": 1}
+
+
+@pytest.mark.usefixtures("seedance_emulator")
+@pytest.mark.parametrize(("arguments", "is_urgent"), [({"pool": "seedance"}, True), ({}, False)])
+def test_in_a_pool_the_end_of_a_video_is_looked_for_more_often(arguments: dict[str, str], is_urgent: bool) -> None:
+    deferred = deferral(make(SeedanceGenerateVideoOperator, **arguments))
+    assert isinstance(deferred.trigger, SeedanceTaskTrigger)
+    assert deferred.trigger.urgent is is_urgent
 
 
 @pytest.mark.seedance_emulator(concurrency_limit=3)

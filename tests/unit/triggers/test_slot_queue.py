@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seedance_provider import defaults
 from seedance_provider.triggers.slot_queue import SlotQueue
 from tests.support.virtual_time import VirtualLoop, now, turns
 
@@ -133,13 +134,16 @@ def test_two_releases_at_once_wake_two() -> None:
     in_a_loop(test)
 
 
-def test_running_videos_are_told_whether_somebody_waits() -> None:
+def test_a_slot_is_wanted_while_somebody_waits_and_by_the_last_round_of_videos() -> None:
     async def test(queue: SlotQueue) -> None:
         waiters = Waiters(queue)
         assert not queue.is_wanted()
         await waiters.add("first")
         assert queue.is_wanted()
         await waiters.end()
+        await asyncio.sleep(defaults.SLOT_WANTED_SECONDS - 1)
+        assert queue.is_wanted()
+        await asyncio.sleep(1)
         assert not queue.is_wanted()
 
     in_a_loop(test)

@@ -286,6 +286,15 @@ def test_a_video_is_polled_more_often_while_somebody_waits_for_its_slot(
     assert time.monotonic() - started < schedule.ADAPTIVE_SCHEDULE[0].interval
 
 
+def test_a_video_in_a_pool_is_polled_more_often_too(
+    seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "URGENT_INTERVAL", 0.05)
+    started = time.monotonic()
+    fire(trigger(create("[[generating:0.5]]"), timeout=20, poll_interval=None, urgent=True))
+    assert time.monotonic() - started < schedule.ADAPTIVE_SCHEDULE[0].interval
+
+
 # Waiting costs nothing.
 
 
