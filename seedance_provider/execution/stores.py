@@ -10,10 +10,11 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from seedance_provider.api.pricing import CreditEstimate
+from seedance_provider.api.records import decimal_or_none
 from seedance_provider.config import is_plain_number
 from seedance_provider.execution.receipts import Stage
 from seedance_provider.hooks.ledger_files import (
@@ -46,8 +47,6 @@ FOUND_KEY = "seedance_found"
 """Beside it, what a callback has told of a createTask of unknown outcome: the task itself alone writes its receipt."""
 _REREAD_SECONDS = (0.05, 0.2, 0.5)
 """Pauses before a file is read again that holds no JSON: on a disk, one that is being written can be seen."""
-_MAX_DIGITS = 20
-"""Of an amount of credits; more were never written."""
 
 
 class Owner(NamedTuple):
@@ -124,17 +123,19 @@ class Facts:
         for name in ("model", "conn_id", "key", "reason"):
             if isinstance(payload.get(name), str):
                 setattr(facts, name, payload[name])
-        facts.credits = _decimal(payload.get("credits"))
+        facts.credits = decimal_or_none(payload.get("credits"))
         match payload.get("estimate"):
             case [low, high, str(as_of)]:
-                amounts = _decimal(low), _decimal(high)
+                amounts = decimal_or_none(low), decimal_or_none(high)
                 if amounts[0] is not None and amounts[1] is not None:
                     facts.estimate = CreditEstimate(amounts[0], amounts[1], as_of)
         reserved, paths, intended_at = (payload.get(name) for name in ("reserved", "paths", "intended_at"))
         if isinstance(reserved, Mapping):
             facts.reserved = {str(name): str(reservation) for name, reservation in reserved.items()}
         if isinstance(limits := payload.get("limits"), Mapping):
-            facts.limits = {str(name): str(limit) for name, limit in limits.items() if _decimal(limit) is not None}
+            facts.limits = {
+                str(name): str(limit) for name, limit in limits.items() if decimal_or_none(limit) is not None
+            }
         if isinstance(paths, list):
             facts.paths = [str(path) for path in paths]
         if is_plain_number(intended_at):
@@ -143,15 +144,6 @@ class Facts:
             case [str(name), str(uri)]:
                 facts.on_completion = name, uri
         return facts
-
-
-def _decimal(value: Any) -> Decimal | None:
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    # Sums of larger or smaller ones overflow.
-    return number if number.is_finite() and abs(number.adjusted()) < _MAX_DIGITS else None
 
 
 class Store(Protocol):

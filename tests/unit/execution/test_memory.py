@@ -160,7 +160,7 @@ def test_a_resend_that_is_noted_at_the_same_moment_does_not_undo_it(open_receipt
     assert saved.seedance_task_id == "task_1"
 
 
-@pytest.mark.parametrize("amount", ["1e999999999", "1e-999999999", "-1e30", "NaN", "Infinity", "x", None])
+@pytest.mark.parametrize("amount", ["1e999999999", "1e-999999999", "-1e50", "NaN", "Infinity", "x", None])
 def test_an_amount_that_no_sum_can_take_is_as_if_it_were_not_there(amount: Any) -> None:
     facts = Facts.from_json({"credits": amount, "estimate": [amount, amount, "2026-09"], "limits": {"day": amount}})
     assert (facts.credits, facts.estimate, facts.limits) == (None, None, {})
