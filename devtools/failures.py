@@ -622,6 +622,7 @@ def fill_logs(trial: Trial) -> None:
 
 
 OUTAGE = "createTasks whose answers are lost have an unknown outcome"
+NEIGHBOUR = "a worker runs two tasks, and the other one waited for the answer to createTask"
 SCENARIOS = [
     Scenario("undisturbed", "nothing happens", lambda trial: None),
     Scenario(
@@ -659,6 +660,7 @@ SCENARIOS = [
         kill_standing,
         when=is_standing,
         operator={"hold": "id_stored"},
+        review=NEIGHBOUR,
     ),
     Scenario(
         "worker_resuming",
@@ -666,6 +668,7 @@ SCENARIOS = [
         kill_standing,
         when=is_standing,
         operator={"hold": "resuming"},
+        review=NEIGHBOUR,
     ),
     Scenario(
         "scheduler_killed",
