@@ -317,7 +317,7 @@ def fingerprint(model: str, inputs: Mapping[str, Any], *, conn_id: str, base_url
     whole = [model, _unsigned(inputs), conn_id, base_url]
     # Names that are no text cannot be sorted. What is no JSON at all is refused when it is checked, which comes later.
     request = _json(whole, sort_keys=True) or _json(whole, skipkeys=True) or repr((model, conn_id, base_url))
-    return hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(request.encode()).hexdigest()
 
 
 def _json(value: Any, **options: bool) -> str:

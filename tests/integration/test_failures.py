@@ -45,7 +45,9 @@ def rows() -> dict[str, dict[str, Any]]:
 def test_what_is_wanted_is_made_and_charged_once(rows: dict[str, dict[str, Any]], name: str) -> None:
     row = rows[name]
     assert row["problems"] == []
-    assert (row["made"], row["billed"], row["lost"], row["reviewed"]) == (row["wanted"], row["wanted"], 0, 0)
+    assert (row["made"], row["billed"], row["lost"]) == (row["wanted"], row["wanted"], 0)
+    # A worker runs two tasks: the other one of the killed worker may have been in a createTask.
+    assert row["reviewed"] <= (name == "worker_id_stored")
     assert row["wanted"] == 12
 
 

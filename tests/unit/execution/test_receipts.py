@@ -12,9 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seedance_provider import defaults
 from seedance_provider.exceptions import SeedanceSubmitUncertainError
 from seedance_provider.execution.memory import Receipts
-from seedance_provider.execution.receipts import Decision, Outcome, Receipt, Stage, decide, fingerprint
+from seedance_provider.execution.receipts import (
+    Decision,
+    Outcome,
+    Receipt,
+    Ruling,
+    Stage,
+    Stamp,
+    decide,
+    decide_shared,
+    fingerprint,
+)
 from seedance_provider.execution.stores import STATE_KEY, TaskStateStore
 from tests.support.airflow import StateStore
 
@@ -32,6 +43,7 @@ CLEAR = replace(WANTED, max_tries=4)
 CLEAR_WITH_FEWER_RETRIES = replace(WANTED, max_tries=2, try_number=2, retries=1)
 OTHER_INPUTS = replace(WANTED, fingerprint="0")
 SUBMIT, CONTINUE, UNCERTAIN = Decision.SUBMIT, Decision.CONTINUE, Decision.UNCERTAIN
+WAIT, MISMATCH = Decision.WAIT, Decision.MISMATCH
 
 
 @pytest.mark.parametrize(
@@ -95,6 +107,137 @@ def test_a_try_that_airflow_began_by_itself_without_memory_is_an_unknown_outcome
 ) -> None:
     wanted = replace(WANTED, try_number=try_number, max_tries=max_tries)
     assert decide(None, wanted, remembers=remembers).decision is decision
+
+
+@pytest.mark.parametrize(
+    ("saved", "own", "recent", "old", "other_inputs"),
+    [
+        pytest.param(None, SUBMIT, SUBMIT, SUBMIT, SUBMIT, id="nothing"),
+        pytest.param(REFUSED, SUBMIT, SUBMIT, SUBMIT, SUBMIT, id="a certain refusal"),
+        pytest.param(INTENT, UNCERTAIN, WAIT, UNCERTAIN, MISMATCH, id="an intent without an answer"),
+        pytest.param(TOLD, UNCERTAIN, UNCERTAIN, UNCERTAIN, MISMATCH, id="an unknown outcome that was said"),
+        pytest.param(RUNNING, CONTINUE, CONTINUE, CONTINUE, MISMATCH, id="a running task"),
+        pytest.param(ENDED, CONTINUE, CONTINUE, CONTINUE, MISMATCH, id="a success"),
+        pytest.param(DELIVERED, CONTINUE, CONTINUE, CONTINUE, MISMATCH, id="a delivered success"),
+        pytest.param(FAILED, SUBMIT, SUBMIT, SUBMIT, SUBMIT, id="a failed task"),
+    ],
+)
+def test_what_a_try_decides_by_a_key_that_others_name_too(
+    saved: Receipt | None, own: Decision, recent: Decision, old: Decision, other_inputs: Decision
+) -> None:
+    assert decide_shared(saved, RETRY, is_own=True, is_recent=True).decision is own
+    assert decide_shared(saved, RETRY, is_own=False, is_recent=True).decision is recent
+    assert decide_shared(saved, RETRY, is_own=False, is_recent=False).decision is old
+    for is_own in (True, False):
+        assert decide_shared(saved, OTHER_INPUTS, is_own=is_own, is_recent=True).decision is other_inputs
+
+
+def test_a_key_whose_task_this_try_knows_to_have_failed_stands_for_nothing() -> None:
+    others = {"is_own": False, "is_recent": True}
+    assert decide_shared(RUNNING, RETRY, failed="task_1", **others).decision is SUBMIT
+    assert decide_shared(RUNNING, RETRY, failed="task_0", **others).decision is CONTINUE
+    assert decide_shared(INTENT, RETRY, failed=None, **others).decision is WAIT
+
+
+def test_a_refusal_of_ones_own_by_a_key_is_no_unknown_outcome() -> None:
+    assert decide_shared(INTENT, RETRY, is_own=True, is_recent=True, refused=True).decision is SUBMIT
+    assert decide_shared(INTENT, RETRY, is_own=False, is_recent=False, refused=True).decision is UNCERTAIN
+
+
+@pytest.mark.parametrize("unknown", [0, 1, 3])
+def test_an_unknown_outcome_of_a_key_counts_against_the_next_submission(unknown: int) -> None:
+    saved = replace(INTENT, unknown=unknown)
+    for is_own in (True, False):
+        ruling = decide_shared(saved, RETRY, is_own=is_own, is_recent=False)
+        assert (ruling.decision, ruling.unknown) == (UNCERTAIN, max(unknown, 1))
+
+
+@pytest.mark.parametrize(
+    ("ruling", "reason"),
+    [
+        (decide(None, WANTED), ""),
+        (
+            decide(None, replace(WANTED, try_number=4), remembers=False),
+            (
+                "Airflow began try 4 by itself, beyond max_tries=2, and nothing here remembers whether an earlier try "
+                "sent createTask (its log may show 'Created task')"
+            ),
+        ),
+        (decide(INTENT, RETRY), "Try 1 sent createTask, or was about to, and its outcome is unknown"),
+        (decide(TOLD, CLEAR), "Cleared after manual review of a createTask of unknown outcome: submitting again"),
+        (decide(RUNNING, RETRY), "Continuing with the task of try 1; nothing is charged (task task_1)"),
+        (decide(ENDED, RETRY), "The task has ended and is delivered again; nothing is charged (task task_1)"),
+        (decide(DELIVERED, CLEAR), "Cleared after a success: submitting a new video (the former was task task_1)"),
+        (decide(FAILED, CLEAR), "Cleared after a failed generation: submitting again (the former was task task_1)"),
+        (
+            decide(RUNNING, OTHER_INPUTS),
+            (
+                "The inputs have changed, so a new video is submitted. The former keeps running and will be billed; "
+                "collect it with SeedanceTaskSensor(seedance_task_id='task_1')"
+            ),
+        ),
+        (
+            decide(ENDED, OTHER_INPUTS),
+            (
+                "The inputs have changed, so a new video is submitted. The former has ended; collect it with "
+                "SeedanceTaskSensor(seedance_task_id='task_1')"
+            ),
+        ),
+        (
+            decide_shared(RUNNING, RETRY, is_own=True, is_recent=False),
+            "Continuing with the task of try 1; nothing is charged (task task_1)",
+        ),
+        (
+            decide_shared(RUNNING, RETRY, is_own=False, is_recent=False),
+            "Continuing with the task of another task; nothing is charged (task task_1)",
+        ),
+        (
+            decide_shared(FAILED, RETRY, is_own=False, is_recent=False),
+            "The former video of this key failed: submitting again (former task task_1)",
+        ),
+        (
+            decide_shared(INTENT, RETRY, is_own=False, is_recent=False),
+            "Another task sent createTask by this idempotency key, or was about to, and its outcome is unknown",
+        ),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_the_log_says_why(ruling: Ruling, reason: str) -> None:
+    assert ruling.reason == reason
+
+
+# What follows a submission.
+
+
+@pytest.mark.parametrize(
+    ("saved", "failed", "former"),
+    [
+        (None, None, ()),
+        (None, "task_1", ("task_1",)),
+        (INTENT, None, ()),
+        (RUNNING, None, ("task_1",)),
+        (RUNNING, "task_1", ("task_1",)),
+        (replace(RUNNING, former=("task_0",)), "task_2", ("task_0", "task_1", "task_2")),
+        (replace(INTENT, former=("task_0",)), None, ("task_0",)),
+    ],
+)
+def test_a_submission_knows_the_tasks_of_those_before_it(
+    saved: Receipt | None, failed: str | None, former: tuple[str, ...]
+) -> None:
+    for called_back in (True, False):
+        assert WANTED.after(saved, failed, called_back=called_back) == replace(
+            WANTED, former=former, called_back=called_back
+        )
+
+
+def test_only_the_newest_of_the_tasks_before_it_are_known() -> None:
+    many = tuple(f"task_{number}" for number in range(2, 2 + defaults.FORMER_TASKS))
+    assert WANTED.after(replace(RUNNING, former=many), None, called_back=False).former == (*many[1:], "task_1")
+
+
+def test_a_later_try_takes_a_receipt_over_as_it_is() -> None:
+    later = replace(RUNNING, max_tries=7, try_number=5, retries=3)
+    assert RUNNING.written_by(Stamp(max_tries=7, try_number=5, retries=3)) == later
 
 
 receipts = st.builds(
@@ -216,6 +359,24 @@ def test_what_a_signed_url_says_beside_its_signature_counts() -> None:
     assert of({"imageUrls": [url.format(1)]}) != of({"imageUrls": [url.format(2)]})
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("http://a.example/c.png?v=1&sig=aa", "http://a.example/c.png?v=2&sig=aa"),
+        ("http://a.example/c.png?v=&sig=aa", "http://a.example/c.png?sig=aa"),
+        ("A fox?Signature=1", "A fox?Signature=2"),
+    ],
+    ids=["another parameter", "one without a value", "a text that is no URL"],
+)
+def test_nothing_but_a_signature_is_left_out(one: str, other: str) -> None:
+    assert of({"prompt": one}) != of({"prompt": other})
+
+
+def test_a_signature_is_left_out_wherever_the_url_stands_and_whatever_its_scheme() -> None:
+    one, other = ({"a": [(f"http://a.example/c.png?sig={sign}",)]} for sign in ("aa", "bb"))
+    assert of(one) == of(other)
+
+
 def test_a_url_that_is_not_signed_counts_as_a_whole() -> None:
     assert of({"imageUrls": ["https://a.example/c.png?policy=1"]}) != of(
         {"imageUrls": ["https://a.example/c.png?policy=2"]}
@@ -233,10 +394,53 @@ def cyclic() -> dict[str, Any]:
     return inputs
 
 
+def cyclic_list() -> dict[str, Any]:
+    items: list[Any] = []
+    items.append(items)
+    return {"prompt": items}
+
+
+class Odd:
+    """Whose text holds an address in memory."""
+
+    def __repr__(self) -> str:
+        return f"<odd at {id(self):#x}>"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({1: "a", "prompt": "b"}, {1: "a", "prompt": "c"}),
+        ({("a", "b"): 1, "prompt": "b"}, {("a", "b"): 1, "prompt": "c"}),
+        ({"a": {1, 2}}, {"a": {1, 3}}),
+        ({"a": frozenset("xy")}, {"a": frozenset("xz")}),
+    ],
+    ids=["a number among the names", "a tuple as a name", "a set", "a frozen set"],
+)
+def test_what_cannot_be_sent_is_told_from_other_such_inputs(one: Any, other: Any) -> None:
+    assert of(one) != of(other)
+
+
+def test_an_object_is_the_same_input_in_each_process() -> None:
+    assert of({"a": Odd()}) == of({"a": Odd()}) == of({"a": "<odd>"})
+
+
+def test_what_is_no_json_at_all_is_told_apart_by_where_it_goes() -> None:
+    assert len({of(cyclic()), of(cyclic(), "seedance2-fast"), of(cyclic(), conn_id="other")}) == 3
+
+
 @pytest.mark.parametrize(
     "inputs",
-    [{1: "a", "prompt": "b"}, {("a", "b"): 1}, {None: 1, "a": 2}, {"a": float("nan")}, {"a": {1, 2}}, cyclic()],
-    ids=["a number among the names", "a tuple as a name", "no name", "NaN", "a set", "a cycle"],
+    [
+        pytest.param({1: "a", "prompt": "b"}, id="a number among the names"),
+        pytest.param({("a", "b"): 1}, id="a tuple as a name"),
+        pytest.param({None: 1, "a": 2}, id="no name"),
+        pytest.param({"a": float("nan")}, id="NaN"),
+        pytest.param({"a": {1, 2}}, id="a set"),
+        pytest.param({"prompt": "\ud800"}, id="half a character"),
+        pytest.param(cyclic(), id="a cycle"),
+        pytest.param(cyclic_list(), id="a list in itself"),
+    ],
 )
 def test_what_cannot_be_sent_has_a_fingerprint_all_the_same(inputs: Any) -> None:
     # Its check comes next and says what is wrong.
