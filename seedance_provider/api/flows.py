@@ -384,7 +384,7 @@ class Watch:
         state = f"the status is still {self.last_status!r}" if self.last_status else "no answer named a status"
         if self._problem is not None:
             state = f"the last poll failed: {self._problem}"
-        return timed_out(self.seedance_task_id, round(self.deadline - self.started_at, 1), state)
+        return timed_out(self.seedance_task_id, self.deadline - self.started_at, state)
 
 
 def poll(watch: Watch) -> Flow[TaskRecord | None]:

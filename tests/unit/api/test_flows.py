@@ -117,6 +117,31 @@ def wait(
     return play(flow, replies, clock=clock, new_keys=new_keys)
 
 
+@pytest.mark.parametrize(
+    ("conn_id", "call"),
+    [
+        ("", "SeedanceTaskSensor(seedance_task_id='task_1')"),
+        ("seedance_default", "SeedanceTaskSensor(seedance_task_id='task_1')"),
+        ("studio", "SeedanceTaskSensor(seedance_task_id='task_1', seedance_conn_id='studio')"),
+    ],
+)
+def test_a_user_is_told_how_to_collect_a_video(conn_id: str, call: str) -> None:
+    assert flows.collect_with("task_1", conn_id) == call
+
+
+def test_a_user_who_stops_a_task_is_told_that_its_video_goes_on() -> None:
+    assert flows.keeps_running("task_1") == (
+        "The video cannot be cancelled and will be billed; collect it with SeedanceTaskSensor(seedance_task_id='task_1')"
+    )
+
+
+def test_with_a_ledger_a_user_is_told_the_command_that_names_what_was_found() -> None:
+    assert flows.check_manually("airflow seedance adopt ID") == (
+        "Check manually: look for the video in the account's task list on the vendor's site. If it is not there, clear "
+        "this task. If it is, name its ID and then clear this task, free: airflow seedance adopt ID"
+    )
+
+
 class TestSubmit:
     @pytest.mark.parametrize("submit_policy", ["vendor", "safe"])
     def test_returns_the_id_of_the_first_answer_and_sends_nothing_else(self, submit_policy: str) -> None:
@@ -427,6 +452,11 @@ class TestGet:
         assert played.result.status is status
         assert played.requests == [Request("GET", f"/jobs/recordInfo?taskId={TASK}")]
 
+    def test_gives_a_record_that_names_no_task_the_id_it_was_asked_for(self) -> None:
+        played = play(get(), [reply(200, {"status": "waiting"})])
+        assert played.result is not None
+        assert played.result.seedance_task_id == TASK
+
     @pytest.mark.parametrize(
         "failure",
         [
@@ -563,6 +593,20 @@ class TestWait:
         assert played.error.charged == "yes"
         assert f"SeedanceTaskSensor(seedance_task_id='{TASK}')" in str(played.error)
         assert "5 min" in str(played.error)
+
+    @pytest.mark.parametrize(
+        ("answer", "state"),
+        [
+            (WAITING, "the status is still 'waiting'"),
+            (NO_STATUS, "no answer named a status"),
+        ],
+        ids=["waiting", "no-status"],
+    )
+    def test_says_at_the_deadline_what_is_known_and_what_to_do(self, answer: Reply, state: str) -> None:
+        assert str(wait(itertools.repeat(answer, 2), poll_interval=10, timeout=7.25).error) == (
+            f"Not ended after 7.2 s: {state}. Clear this task to keep waiting, free; the video keeps running and will be "
+            f"billed. Or collect it with SeedanceTaskSensor(seedance_task_id='{TASK}') and a longer timeout"
+        )
 
     def test_ends_well_after_an_unknown_word(self) -> None:
         assert wait([UNKNOWN_WORD, NO_STATUS, SUCCESS]).result is not None
@@ -878,6 +922,7 @@ class TestWaitForLateOutput:
     def test_reports_it_as_such_when_the_poll_at_the_deadline_fails(self, last: Any) -> None:
         played = wait([NO_OUTPUT, last()], timeout=5, poll_interval=300)
         assert type(played.error) is exceptions.SeedanceOutputMissingError
+        assert "for 5 s." in str(played.error)
 
     def test_counts_the_grace_right_when_the_clock_starts_at_zero(self) -> None:
         played = wait([NO_OUTPUT] * self.POLLS, clock=Clock(0))
