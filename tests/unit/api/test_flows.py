@@ -131,7 +131,8 @@ def test_a_user_is_told_how_to_collect_a_video(conn_id: str, call: str) -> None:
 
 def test_a_user_who_stops_a_task_is_told_that_its_video_goes_on() -> None:
     assert flows.keeps_running("task_1") == (
-        "The video cannot be cancelled and will be billed; collect it with SeedanceTaskSensor(seedance_task_id='task_1')"
+        "The video cannot be cancelled and will be billed; collect it with "
+        "SeedanceTaskSensor(seedance_task_id='task_1')"
     )
 
 
@@ -604,8 +605,8 @@ class TestWait:
     )
     def test_says_at_the_deadline_what_is_known_and_what_to_do(self, answer: Reply, state: str) -> None:
         assert str(wait(itertools.repeat(answer, 2), poll_interval=10, timeout=7.25).error) == (
-            f"Not ended after 7.2 s: {state}. Clear this task to keep waiting, free; the video keeps running and will be "
-            f"billed. Or collect it with SeedanceTaskSensor(seedance_task_id='{TASK}') and a longer timeout"
+            f"Not ended after 7.2 s: {state}. Clear this task to keep waiting, free; the video keeps running and will "
+            f"be billed. Or collect it with SeedanceTaskSensor(seedance_task_id='{TASK}') and a longer timeout"
         )
 
     def test_ends_well_after_an_unknown_word(self) -> None:
