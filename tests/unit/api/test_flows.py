@@ -1143,8 +1143,25 @@ class TestUpload:
         assert played.result == "https://b.example/cat.png"
         ask, put = played.steps
         assert isinstance(ask, Send)
+        assert ask.request == calls.request_upload("cat.png", "image/png").request
         assert isinstance(put, Put)
         assert put.ticket.upload_url == "https://a.example/put?s=1"
+        assert put.media == Picture()
+
+    def test_says_that_a_signed_url_may_have_expired_and_what_comes_next(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.upload([TICKET, reply(403, "Request has expired"), TICKET, reply(200, b"")])
+        (line,) = lines(caplog)
+        assert line == (
+            "The signed URL refused the file ('Request has expired'); it may have expired. Attempt 2 of 3 in 1.0 s"
+        )
+
+    @pytest.mark.parametrize("status", [300, 404])
+    def test_takes_nothing_for_stored_that_the_store_does_not_confirm(self, status: int) -> None:
+        played = self.upload([TICKET, reply(status, b"")])
+        assert isinstance(played.error, exceptions.SeedanceError)
+        assert "may have expired" not in str(played.error)
 
     @pytest.mark.parametrize(
         "failure", [lambda: reply(403, PAGE), lambda: SERVER_ERROR, broke_off, never_sent, lambda: FULL]
