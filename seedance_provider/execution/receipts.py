@@ -218,7 +218,7 @@ def decide(saved: Receipt | None, wanted: Receipt, *, remembers: bool = True, re
             Decision.SUBMIT, f"Cleared after a failed generation: submitting again (the former was task {task})"
         )
     if wanted.fingerprint != saved.fingerprint:
-        fate = "keeps running and will be billed" if saved.outcome is None else "has ended"
+        fate = "keeps running and will be billed" if saved.stage is Stage.SUBMITTED else "has ended"
         return Ruling(
             Decision.SUBMIT,
             f"The inputs have changed, so a new video is submitted. The former {fate}; collect it with "

@@ -295,9 +295,9 @@ def _note_end(
             charged = Decimal(0)  # the vendor refunds it
         if ending is Outcome.SUCCESS and record is not None:
             spending.compare(job, record)
-        # The delivery tells of a success in a ledger; until then another poll gives the same answer, free. Storing
-        # takes its time: who looks meanwhile shall see that the video is there.
-        is_told_later = ending is Outcome.SUCCESS and job.receipts.ledger is not None and not job.stores
+        # The delivery tells of a success; until then another poll gives the same answer, free. Storing takes its time:
+        # who looks meanwhile shall see that the video is there.
+        is_told_later = ending is Outcome.SUCCESS and not job.stores
         if is_told_later and not spending.has_budget(job):
             return
         saved = job.receipts.load()

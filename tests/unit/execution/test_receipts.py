@@ -184,6 +184,13 @@ def test_an_unknown_outcome_of_a_key_counts_against_the_next_submission(unknown:
             ),
         ),
         (
+            decide(replace(DELIVERED, outcome=None), OTHER_INPUTS),
+            (
+                "The inputs have changed, so a new video is submitted. The former has ended; collect it with "
+                "SeedanceTaskSensor(seedance_task_id='task_1')"
+            ),
+        ),
+        (
             decide_shared(RUNNING, RETRY, is_own=True, is_recent=False),
             "Continuing with the task of try 1; nothing is charged (task task_1)",
         ),

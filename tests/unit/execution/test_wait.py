@@ -149,6 +149,7 @@ def test_a_deferral_carries_all_that_is_known(seedance_emulator: Emulator) -> No
         "alive": True,
         "state": state.to_json(),
         "deferred_at": pytest.approx(time.time(), abs=5),
+        "urgent": False,
     }
     assert caught.value.method_name == "execute_complete"
     assert caught.value.timeout is not None
