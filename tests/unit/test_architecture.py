@@ -23,6 +23,10 @@ IMPORTED_LATE = {
     ("hooks.connection_form", "flask_appbuilder.fieldwidgets"),
     ("api.validation", "difflib"),  # parse cost: needed for a refused name only
     ("api.validation", "urllib.parse"),  # parse cost: few DAG files write a URL out
+    ("hooks.seedance", "seedance_provider.transport.sync"),  # requests: a task that resumes sends nothing
+    ("hooks.seedance", "seedance_provider.transport.download"),
+    ("execution.storage", "seedance_provider.transport.download"),
+    ("triggers.shared", "seedance_provider.transport.pool"),  # aiohttp: a worker makes triggers and runs none
     ("plugins", "seedance_provider.plugins.callbacks"),  # every process of Airflow imports the room itself
     ("plugins", "seedance_provider.plugins.pages"),
     ("testing", "seedance_provider.testing.emulator.thread"),  # aiohttp, only where an emulator is started
