@@ -250,6 +250,8 @@ class SeedanceHook(BaseHook):
         :raises SeedanceTransferError: if it cannot be downloaded or stored, or is no image, video or audio.
         :raises SeedanceConfigurationError: for a mapping that is no record.
         """
+        from seedance_provider.transport.download import downloading
+
         expected = None
         if isinstance(record_or_url, str):
             url = record_or_url
@@ -262,8 +264,6 @@ class SeedanceHook(BaseHook):
                     charged="unknown",
                 )
             url, expected = record.urls[0], kind_of(record.outputs[0].media_type)
-        from seedance_provider.transport.download import downloading
-
         place = Place(str(path))
 
         def attempt() -> Received:

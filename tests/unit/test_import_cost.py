@@ -50,11 +50,17 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
+def printed_at_last(script: str, *arguments: str) -> Any:
+    """Run a script in a process of its own; the JSON of its last line."""
+    command = [sys.executable, "-c", script, *arguments]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads(printed.splitlines()[-1])
+
+
 @cache
 def added_modules() -> frozenset[str]:
     """What this provider's operators and sensor import beyond what Airflow's own have."""
-    printed = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout
-    return frozenset(json.loads(printed.splitlines()[-1]))
+    return frozenset(printed_at_last(SCRIPT))
 
 
 @pytest.mark.parametrize("library", ["requests", "urllib3", "aiohttp", "yarl", "pydantic", "pydantic_core", "certifi"])
@@ -89,8 +95,7 @@ def test_parsing_a_dag_loads_only_this_provider_and_the_standard_library() -> No
 
 def test_the_package_itself_is_nothing_but_its_version() -> None:
     script = "import sys; before = set(sys.modules); import seedance_provider; print(len(set(sys.modules) - before))"
-    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert int(printed) <= 2  # with __future__
+    assert printed_at_last(script) <= 2  # with __future__
 
 
 # One process submits and defers, another one resumes; it has the end of the video in the trigger's event.
@@ -126,8 +131,7 @@ print(json.dumps({"event": event, "modules": sorted(set(sys.modules) - before)})
 
 def run_in_a_process(event: dict[str, Any] | None = None) -> tuple[dict[str, Any], set[str]]:
     """Run a task as far as a process does; what it defers with, and the libraries that it loads."""
-    command = [sys.executable, "-c", TASK, json.dumps(event)]
-    printed = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
+    printed = printed_at_last(TASK, json.dumps(event))
     return printed["event"], {name.partition(".")[0] for name in printed["modules"]}
 
 

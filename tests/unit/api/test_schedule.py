@@ -103,7 +103,7 @@ class TestPollDelay:
         assert schedule.poll_delay(age, None, 0.5) == pytest.approx(seconds)
 
     @given(st.floats(0, 1e6), st.floats(1, 1e5) | st.none(), jitters, st.booleans())
-    def test_is_never_under_2_nor_over_66_seconds_by_more_than_a_tenth(
+    def test_is_never_under_2_nor_over_60_seconds_by_more_than_a_tenth(
         self, age: float, usual_seconds: float | None, jitter: float, urgent: bool
     ) -> None:
         assert 1.8 <= schedule.poll_delay(age, None, jitter, usual_seconds=usual_seconds, urgent=urgent) <= 66
