@@ -16,7 +16,7 @@ FAILURES_ARGS ?=
 SOURCES = $(wildcard seedance_provider dags_examples tests devtools benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-ui test test-slow test-matrix cluster failures fuzz bench lint audit types docs format build clean runtime dev python
+.PHONY: help demo demo-ui test test-slow test-matrix cluster failures fuzz bench lint audit types docs format build clean runtime dev celery python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,12 +42,10 @@ test-matrix: dev ## run what needs no Airflow processes on Airflow 2.11 to 3.4 (
 fuzz: dev ## feed all readers of foreign bytes with a million broken inputs (FUZZ_ARGS="--seconds 60 --seed 7": for a minute)
 	@$(BIN)/python devtools/fuzz.py $(FUZZ_ARGS)
 
-cluster: python ## run a production-like Airflow until Ctrl-C: PostgreSQL, Redis, Celery, two of each (CLUSTER_ARGS="--ledger s3")
-	@$(PYTHON) devtools/setup_venv.py cluster --venv $(VENV)
+cluster: celery ## run a production-like Airflow until Ctrl-C: PostgreSQL, Redis, Celery, two of each (CLUSTER_ARGS="--ledger s3")
 	@$(BIN)/python devtools/cluster.py $(CLUSTER_ARGS)
 
-failures: python ## break that Airflow in each way of devtools/failures.py, write docs/failures.md (FAILURES_ARGS="--scenario redis_gone")
-	@$(PYTHON) devtools/setup_venv.py cluster --venv $(VENV)
+failures: celery ## break that Airflow in each way of devtools/failures.py, write docs/failures.md (FAILURES_ARGS="--scenario redis_gone")
 	@$(BIN)/python devtools/failures.py $(FAILURES_ARGS)
 
 bench: python ## measure beside peers and bare loops, write benchmarks/results (BENCH_ARGS="--quick": rough, nothing written)
@@ -87,6 +85,9 @@ runtime: python
 
 dev: python
 	@$(PYTHON) devtools/setup_venv.py dev --venv $(VENV)
+
+celery: python ## install what dev has and what the cluster needs
+	@$(PYTHON) devtools/setup_venv.py cluster --venv $(VENV)
 
 python:
 	@$(if $(PYTHON),,echo "Python 3.11, 3.12 or 3.13 is needed and none was found; try make PYTHON=/path/to/python3.12" >&2; exit 1)

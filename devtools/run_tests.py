@@ -1,8 +1,9 @@
-"""Run all tests in two processes side by side: what starts an Airflow, and the rest. Most of both is waiting.
+"""Run all tests in three processes side by side, since most of each is waiting.
 
     python devtools/run_tests.py [arguments of pytest]
 
-With arguments it is one process, which gets them. Measures the coverage into .coverage.* files for `make test`.
+With arguments it is one process, which gets them. Measures the coverage into .coverage.* files for `make test`; not of
+what starts an Airflow, whose processes would need half as much CPU again and lose the figures when they are ended.
 """
 
 from __future__ import annotations
@@ -10,30 +11,43 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTEST = [sys.executable, "-m", "coverage", "run", "-m", "pytest"]
+PYTEST = [sys.executable, "-m", "pytest"]
+MEASURED = [sys.executable, "-m", "coverage", "run", "-m", "pytest"]
+QUICK = ["-m", "not airflow_processes and not slow"]
+WHOLE_RUNS = ("tests/integration", "tests/unit/operators")
+
+SHARES = {
+    "What starts an Airflow": [*PYTEST, "-m", "airflow_processes and not slow"],
+    "Whole DAG runs": [*MEASURED, *QUICK, *WHOLE_RUNS],
+    "The rest": [*MEASURED, *QUICK, *(f"--ignore={folder}" for folder in WHOLE_RUNS)],
+}
 
 
 def main() -> int:
     if arguments := sys.argv[1:]:
-        return subprocess.run([*PYTEST, *arguments], cwd=ROOT, check=False).returncode
-    with tempfile.TemporaryFile() as output:
-        command = [*PYTEST, "-m", "airflow_processes and not slow", "--color=no"]
-        with subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT) as beside:
-            try:
-                code = subprocess.run(
-                    [*PYTEST, "-m", "not airflow_processes and not slow"], cwd=ROOT, check=False
-                ).returncode
-                print("\nWhat starts an Airflow, run meanwhile:", flush=True)
-                beside.wait()
-            finally:
-                beside.terminate()  # it ends what it has started
-        output.seek(0)
-        sys.stdout.buffer.write(output.read())
-        sys.stdout.flush()
-    return code or beside.returncode
+        return subprocess.run([*MEASURED, *arguments], cwd=ROOT, check=False).returncode
+    *beside, last = SHARES
+    codes = []
+    with ExitStack() as stack:
+        started = []
+        for name in beside:
+            output = stack.enter_context(tempfile.TemporaryFile())
+            command = [*SHARES[name], "--color=no"]
+            process = stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT))
+            stack.callback(process.terminate)  # it ends what it has started
+            started.append((name, process, output))
+        codes.append(subprocess.run(SHARES[last], cwd=ROOT, check=False).returncode)
+        for name, process, output in started:
+            print(f"\n{name}, run meanwhile:", flush=True)
+            codes.append(process.wait())
+            output.seek(0)
+            sys.stdout.buffer.write(output.read())
+            sys.stdout.flush()
+    return next(filter(None, codes), 0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A throw-away Airflow for the tests, set up before anything imports Airflow.
 
-Works for Airflow 2.11 to 3.3. Importing it touches no database; a test that needs one asks for `airflow_database`.
+Works for Airflow 2.11 to 3.4. Importing it touches no database; a test that needs one asks for `airflow_database`.
 """
 
 from __future__ import annotations

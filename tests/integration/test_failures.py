@@ -1,6 +1,6 @@
 """A cluster of PostgreSQL, Redis and Celery loses parts, and every video is made and charged once.
 
-Takes about 6 minutes on two idle cores, so it is not in the gate.
+The representative part of devtools/failures.py that is in the gate.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ MODULES = ("airflow.providers.celery", "asyncpg", "psycopg2", "redis")
 
 pytestmark = [
     pytest.mark.airflow_processes,
-    pytest.mark.slow,
     pytest.mark.skipif(
         not (Path("/usr/lib/postgresql").exists() or shutil.which("postgres")) or not shutil.which("redis-server"),
-        reason="apt-get install postgresql redis-server",
+        reason="there is no PostgreSQL or Redis (apt-get install postgresql redis-server)",
     ),
     pytest.mark.skipif(
         any(importlib.util.find_spec(module) is None for module in MODULES),
-        reason="python3 devtools/setup_venv.py cluster",
+        reason="there is no Celery, or no driver (python3 devtools/setup_venv.py cluster)",
     ),
 ]
 
