@@ -179,10 +179,14 @@ def _invalid(answer: _Answer) -> exceptions.SeedanceError:
         if (problem := _problem(item)) is not None
     ]
     listed = "".join(f"; {problem['path']}: {problem['message']}" for problem in problems)
-    # Of a poll, it would be read as a word on the task.
-    charged = "" if answer.about else f". {_UNCHARGED}"
+    # Of a poll, "nothing was charged" would be read as a word on the task.
+    fix = (
+        f"Check the id, and 'Base URL' of {answer.connection}"
+        if answer.about
+        else f"{_UNCHARGED}. Change the request; a retry cannot help"
+    )
     return exceptions.SeedanceInvalidRequestError(
-        f"Request refused: {answer.said}{listed}{charged}. Change the request; a retry cannot help{answer.about}",
+        f"Request refused: {answer.said}{listed}. {fix}{answer.about}",
         errors=problems,
         **answer.details,
     )

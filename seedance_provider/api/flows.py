@@ -138,8 +138,7 @@ def _unanswered(error: SeedanceError, attempts: int, unknown: int) -> SeedanceEr
     if not unknown:
         return error.retold(
             f"{error}. No request was sent, in {attempts} attempts, so nothing was charged: clear this task when that "
-            "is repaired",
-            charged="no",
+            "is repaired"
         )
     details = {"request_sent": True} if isinstance(error, SeedanceTransportError) else {}
     return error.retold(
@@ -292,7 +291,7 @@ class Watch:
             return None
         members = self._call.read(reply)
         self._running = None
-        if not self.alive or self._usual_seconds is None:
+        if self._usual_seconds is None:
             self._usual_seconds = catalog.usual_seconds(members.get("model"))
         self.alive = True
         self._failures = self._denials = 0

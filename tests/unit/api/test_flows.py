@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seedance_provider import defaults, exceptions
-from seedance_provider.api import calls, catalog, flows, schedule
+from seedance_provider.api import calls, catalog, errors, flows, schedule
 from seedance_provider.api.messages import Flow, Put, Reply, Request, Send, Sleep
 from seedance_provider.api.records import TaskRecord, TaskStatus
 from seedance_provider.config import SubmitPolicy
@@ -53,6 +53,23 @@ def never_sent() -> exceptions.SeedanceTransportError:
 
 def broke_off() -> exceptions.SeedanceTransportError:
     return exceptions.SeedanceTransportError("connection reset by peer")
+
+
+def error_of(failure: Reply | exceptions.SeedanceError) -> exceptions.SeedanceError:
+    return errors.error_of(failure) if isinstance(failure, Reply) else failure
+
+
+def text_of(failure: Reply | exceptions.SeedanceError) -> str:
+    return str(error_of(failure))
+
+
+def text_of_poll(failure: Reply | exceptions.SeedanceError) -> str:
+    """What a poll says of it, without the id at the end."""
+    if isinstance(failure, Reply):
+        with pytest.raises(exceptions.SeedanceError) as caught:
+            calls.get_task(TASK).read(failure)
+        failure = caught.value
+    return str(failure).removesuffix(f" (task {TASK})")
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +192,12 @@ class TestSubmit:
 
             assert isinstance(played.error, (exceptions.SeedanceServerError, exceptions.SeedanceTransportError))
             assert played.error.charged == "unknown"
+            is_transport = isinstance(played.error, exceptions.SeedanceTransportError)
+            assert hasattr(played.error, "request_sent") is is_transport
+            assert str(played.error) == (
+                f"A video may have been charged: createTask got no usable answer ({text_of(failure())}). The "
+                f"outcome of 3 createTask(s) for this video is unknown. {flows.CHECK_MANUALLY}"
+            )
             assert len(played.pauses) == 2, "no pause after the last attempt"
 
         def test_warns_before_each_resend_and_names_the_policy_that_would_not(
@@ -182,11 +205,12 @@ class TestSubmit:
         ) -> None:
             play(submit(), [failure(), failure(), CREATED])
 
-            warnings = lines(caplog)
-            assert len(warnings) == 2
-            assert all("submit_policy='safe'" in text for text in warnings)
-            assert "2 of 3" in warnings[0]
-            assert "3 of 3" in warnings[1]
+            assert lines(caplog) == [
+                f"createTask got no usable answer; sending it again in {pause} s (attempt {attempt} of 3), as the "
+                "vendor advises: it may be charged twice, since its outcome is unknown. submit_policy='safe' would "
+                f"stop here. The answer: {text_of(failure())}"
+                for attempt, pause in ((2, "1.0"), (3, "2.0"))
+            ]
 
         def test_is_not_sent_again_under_the_safe_policy(self, failure: Any, caplog: pytest.LogCaptureFixture) -> None:
             cause = failure()
@@ -194,7 +218,12 @@ class TestSubmit:
 
             assert type(played.error) is exceptions.SeedanceSubmitUncertainError
             assert played.error.status_code == getattr(cause, "status", None)
+            assert played.error.message == error_of(cause).message
             assert played.error.charged == "unknown"
+            assert str(played.error) == (
+                f"A video may have been charged: createTask got no usable answer ({text_of(cause)}). "
+                f"submit_policy='safe' does not send it again. {flows.CHECK_MANUALLY}"
+            )
             assert isinstance(
                 played.error.__cause__, (exceptions.SeedanceServerError, exceptions.SeedanceTransportError)
             )
@@ -208,7 +237,10 @@ class TestSubmit:
         played = play(submit(submit_policy), [never_sent(), never_sent(), CREATED])
 
         assert played.result == TASK
-        assert len(lines(caplog)) == 2
+        assert lines(caplog) == [
+            f"{never_sent()}. No request was sent; attempt {attempt} of 3 in {pause} s"
+            for attempt, pause in ((2, "1.0"), (3, "2.0"))
+        ]
 
     @pytest.mark.parametrize("submit_policy", ["vendor", "safe"])
     def test_that_never_left_thrice_is_a_transport_error_of_no_charge(self, submit_policy: str) -> None:
@@ -217,6 +249,10 @@ class TestSubmit:
         assert type(played.error) is exceptions.SeedanceTransportError
         assert played.error.request_sent is False
         assert played.error.charged == "no"
+        assert str(played.error) == (
+            f"{never_sent()}. No request was sent, in 3 attempts, so nothing was charged: clear this task when that is "
+            "repaired"
+        )
 
     def test_is_uncertain_under_the_safe_policy_when_a_later_attempt_got_through(self) -> None:
         played = play(submit("safe"), [never_sent(), broke_off()])
@@ -532,20 +568,50 @@ class TestWait:
     def test_logs_each_change_of_status_once(self, caplog: pytest.LogCaptureFixture) -> None:
         wait([WAITING, WAITING, GENERATING, SUCCESS], poll_interval=7)
 
-        logged = lines(caplog, logging.INFO)
         # The end is told by who waited, with what it means.
-        for line, word, age in zip(logged, ("waiting", "generating"), ("0 s", "14 s"), strict=True):
-            assert line.startswith(word)
-            assert age in line
-            assert line.endswith(f"(task {TASK})")
+        assert lines(caplog, logging.INFO) == [
+            f"waiting, after 0 s of waiting (task {TASK})",
+            f"generating, after 14 s of waiting (task {TASK})",
+        ]
+
+    def test_logs_a_status_once_however_often_the_rest_of_the_answer_changes(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        changing = [reply(200, {"taskId": TASK, "status": "generating", "progress": part}) for part in (10, 50, 90)]
+        wait([*changing, SUCCESS])
+        assert len(lines(caplog, logging.INFO)) == 1
+
+    @pytest.mark.parametrize(
+        ("created", "age"),
+        [({}, "after 0 s of waiting"), ({"createTime": 1_799_999_940_000}, "60 s after its creation")],
+    )
+    def test_logs_that_an_answer_has_no_status(
+        self, created: dict[str, Any], age: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        wait([reply(200, {"taskId": TASK, **created}), SUCCESS], last_status="generating")
+        assert lines(caplog, logging.INFO) == [f"no status, {age} (task {TASK})"]
+
+    def test_gives_a_record_that_names_no_task_the_id_it_was_asked_for(self) -> None:
+        played = wait([reply(200, {"status": "success", "output": [{"url": VIDEO}]})])
+        assert played.result is not None
+        assert played.result.seedance_task_id == TASK
+
+    def test_learns_the_usual_time_from_the_first_answer_that_names_the_model(self) -> None:
+        slow = "kling-3-0-motion-control"
+        named = reply(200, {"taskId": TASK, "status": "generating", "model": slow})
+        unnamed = reply(200, {"taskId": TASK, "status": "waiting"})
+        watched = watch(Clock())
+        for answer in (unnamed, named, unnamed):
+            watched.saw(answer)
+        expected = schedule.poll_delay(0, None, no_jitter(), usual_seconds=catalog.usual_seconds(slow), urgent=False)
+        assert watched.pause == expected
 
     def test_logs_how_old_the_task_is_by_its_record(self, caplog: pytest.LogCaptureFixture) -> None:
         """Whoever waits late must not read that the video has just begun."""
         running = {"taskId": TASK, "status": "generating"}
         created = Clock().now - 60
         wait([reply(200, {**running, "createTime": created * 1000}), SUCCESS])
-        (line,) = lines(caplog, logging.INFO)
-        assert "60 s after its creation" in line
+        assert lines(caplog, logging.INFO) == [f"generating, 60 s after its creation (task {TASK})"]
 
     @pytest.mark.parametrize("created", [1_900_000_000_000, "soon", None, -1], ids=repr)
     def test_logs_the_time_of_waiting_where_the_record_has_none(
@@ -581,8 +647,11 @@ class TestWait:
         assert (error.code, error.message, error.seedance_task_id) == (code, message, TASK)
         assert error.record is not None
         assert error.charged == "no"
-        assert TASK in str(error)
-        assert message in str(error)
+        said = message if code is None else f"{message} (code {code})"
+        assert str(error) == (
+            f"Generation failed: {said}. The vendor refunds failed tasks; change the inputs, then submit again "
+            f"(task {TASK})"
+        )
 
     @pytest.mark.parametrize("answer", [UNKNOWN_WORD, NO_STATUS, WAITING], ids=["unknown-word", "no-status", "waiting"])
     def test_continues_until_the_deadline(self, answer: Reply) -> None:
@@ -754,9 +823,11 @@ class TestWaitForATaskSeenAlive:
 
         assert played.result is not None
         assert played.result.urls == [VIDEO]
-        warnings = lines(caplog)
-        assert len(warnings) == 12
-        assert all(TASK in text for text in warnings)
+        pauses = [f"{pause:.0f}" for pause in played.pauses[1:]]
+        said = text_of_poll(odd())
+        assert lines(caplog) == [
+            f"{said}. Polling again in {pause} s; the task is unaffected (task {TASK})" for pause in pauses
+        ]
 
     @pytest.mark.parametrize(("denial", "kind"), DENIALS)
     @pytest.mark.parametrize("times", [1, 2, 5])
@@ -799,6 +870,10 @@ class TestWaitForATaskSeenAlive:
     def test_counts_denials_of_different_kinds_together(self) -> None:
         played = wait([WAITING, NOT_FOUND, FORBIDDEN, NOT_FOUND], poll_interval=60, timeout=10_000)
         assert type(played.error) is exceptions.SeedanceTaskNotFoundError
+
+    def test_asks_for_denials_no_more_often_than_it_takes_to_believe_them(self) -> None:
+        played = wait([WAITING, NOT_FOUND, NOT_FOUND, SUCCESS], poll_interval=300)
+        assert played.pauses == [300, 60, 60]
 
     def test_knows_from_the_start_that_it_was_seen(self) -> None:
         assert wait([reply(400, {"message": "x"}), SUCCESS], alive=True).result is not None
@@ -900,6 +975,10 @@ class TestWaitForLateOutput:
 
         assert played.result is not None
         assert played.pauses == [defaults.OUTPUT_GRACE_INTERVAL] * 2
+
+    def test_says_so_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        wait([NO_OUTPUT, NO_OUTPUT, SUCCESS])
+        assert lines(caplog, logging.INFO) == [f"success, but without a usable URL yet; polling again (task {TASK})"]
 
     def test_continues_through_failed_polls(self) -> None:
         assert wait([NO_OUTPUT, BAD_GATEWAY, broke_off(), SUCCESS], poll_interval=5).result is not None
@@ -1093,7 +1172,9 @@ class TestSettlement:
         played = wait([of_a_later_settled_model(295), second()])
         assert played.result is not None
         assert played.result.credits_used == 295
-        assert TASK in lines(caplog)[-1]
+        assert lines(caplog) == [
+            f"The settled credits could not be read; the task is unaffected: {text_of_poll(second())} (task {TASK})"
+        ]
 
     @pytest.mark.parametrize(
         "second", [of_a_later_settled_model(None), WAITING, FAILED], ids=["null", "waiting", "fail"]
@@ -1103,6 +1184,12 @@ class TestSettlement:
         assert played.result is not None
         assert played.result.status is TaskStatus.SUCCESS
         assert played.result.credits_used == 295
+
+    def test_takes_an_answer_that_names_no_task(self) -> None:
+        second = reply(200, {"model": SETTLES_LATER, "status": "success", "creditsUsed": 525, "output": VIDEO})
+        played = wait([of_a_later_settled_model(295), second], timeout=defaults.SETTLEMENT_DELAY)
+        assert played.result is not None
+        assert played.result.credits_used == 525
 
     @pytest.mark.parametrize("timeout", [0, 1, defaults.SETTLEMENT_DELAY - 0.1, -100])
     def test_does_not_wait_past_the_deadline_for_it(self, timeout: float) -> None:
