@@ -113,7 +113,7 @@ def test_a_task_that_keeps_running_ends_in_a_timeout_that_names_the_call_to_coll
     started = time.monotonic()
     with pytest.raises(SeedanceTaskTimeoutError) as caught:
         run_sensor(mode, ti, seedance_task_id=task_id, timeout=0.4, poll_interval=0.1)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
     assert "0.4 s" in str(caught.value)
     assert repr(word) in str(caught.value)
     assert f"SeedanceTaskSensor(seedance_task_id={task_id!r})" in str(caught.value)

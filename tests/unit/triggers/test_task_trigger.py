@@ -125,7 +125,7 @@ def test_a_timeout_fires_its_error(seedance_emulator: Emulator) -> None:
     error = event_of(trigger(task_id, timeout=0.3)).error
     assert isinstance(error, SeedanceTaskTimeoutError)
     assert error.seedance_task_id == task_id
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
 
 
 def test_a_refused_key_fires_its_error(seedance_emulator: Emulator) -> None:
