@@ -828,6 +828,7 @@ class TestWaitForATaskSeenAlive:
         assert played.result is not None
         assert played.result.urls == [VIDEO]
         pauses = [f"{pause:.0f}" for pause in played.pauses[1:]]
+        assert len(pauses) == 12
         said = text_of_poll(odd())
         assert lines(caplog) == [
             f"{said}. Polling again in {pause} s; the task is unaffected (task {TASK})" for pause in pauses
