@@ -1,9 +1,9 @@
-"""Run all tests in three processes side by side, since most of each is waiting.
+"""Run all tests in four processes side by side, since most of each is waiting.
 
     python devtools/run_tests.py [arguments of pytest]
 
-With arguments it is one process, which gets them. Measures the coverage into .coverage.* files for `make test`; not of
-what starts an Airflow, whose processes would need half as much CPU again and lose the figures when they are ended.
+With arguments it is one process, which gets them. Measures the coverage into .coverage.* files for `make test`, of the
+last two only: whole DAG runs would need half as much CPU again, and processes that are ended lose the figures.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest"]
 MEASURED = [sys.executable, "-m", "coverage", "run", "-m", "pytest"]
-QUICK = ["-m", "not airflow_processes and not slow"]
-WHOLE_RUNS = ("tests/integration", "tests/unit/operators")
+FAST = ["-m", "not airflow_processes and not slow"]
+WHOLE_RUNS = ["tests/integration", "tests/unit/operators"]
+PARTS = [f"tests/unit/{part}" for part in ("api", "execution", "hooks", "transport", "triggers")]
 
 SHARES = {
-    "What starts an Airflow": [*PYTEST, "-m", "airflow_processes and not slow"],
-    "Whole DAG runs": [*MEASURED, *QUICK, *WHOLE_RUNS],
-    "The rest": [*MEASURED, *QUICK, *(f"--ignore={folder}" for folder in WHOLE_RUNS)],
+    "What starts an Airflow": [*PYTEST, "-m", "airflow_processes and not cluster and not slow"],
+    "Whole DAG runs, and a cluster": [*PYTEST, "-m", "(cluster or not airflow_processes) and not slow", *WHOLE_RUNS],
+    "Parts": [*MEASURED, *FAST, *PARTS],
+    "The rest": [*MEASURED, *FAST, *(f"--ignore={folder}" for folder in (*WHOLE_RUNS, *PARTS))],
 }
 
 

@@ -21,6 +21,7 @@ MODULES = ("airflow.providers.celery", "asyncpg", "psycopg2", "redis")
 
 pytestmark = [
     pytest.mark.airflow_processes,
+    pytest.mark.cluster,
     pytest.mark.skipif(
         not (Path("/usr/lib/postgresql").exists() or shutil.which("postgres")) or not shutil.which("redis-server"),
         reason="there is no PostgreSQL or Redis (apt-get install postgresql redis-server)",
