@@ -191,7 +191,8 @@ def measure(options: argparse.Namespace, airflow: LocalAirflow, emulator: Emulat
 def idle_seconds(options: argparse.Namespace, emulator: Emulator, began: float, ended: float) -> dict[str, float]:
     """Seconds in which a slot had no video, of all slots together, by what was waited for.
 
-    The slot of the first video that ends is that of the next one that is created.
+    The slot of the first video that ends is that of the next one that is created. Whoever comes just then takes a slot
+    before its end is seen, and nobody waits any more.
     """
     created = sorted((task["createTime"] / 1000, task["taskId"]) for task in emulator.bill()["tasks"])
     ends = [(at + options.generation, task_id) for at, task_id in created]
@@ -203,8 +204,8 @@ def idle_seconds(options: argparse.Namespace, emulator: Emulator, began: float, 
     refills = list(zip(ends, created[options.limit :], strict=False))
     return {
         "until the first videos are created": sum(at - began for at, _ in created[: options.limit]),
-        "until the end of a video is seen": sum(seen[end] - end[0] for end, _ in refills),
-        "from then until the next is created": sum(following[0] - seen[end] for end, following in refills),
+        "until the end of a video is seen": sum(min(seen[end], at) - end[0] for end, (at, _) in refills),
+        "from then until the next is created": sum(max(at - seen[end], 0) for end, (at, _) in refills),
         "after the last videos": sum(ended - end[0] for end in ends[-options.limit :]),
     }
 
