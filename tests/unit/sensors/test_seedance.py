@@ -359,7 +359,7 @@ def test_the_poll_interval_is_kept(seedance_emulator: Emulator, mode: str) -> No
     times = [request["time"] for request in seedance_emulator.requests("recordInfo")]
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     # After a deferral the first pause is jittered, so that many waiters do not poll at once.
-    assert all(0.29 <= gap < 0.6 for gap in (gaps[1:] if mode == "deferred" else gaps)), gaps
+    assert all(0.29 <= gap < 3 for gap in (gaps[1:] if mode == "deferred" else gaps)), gaps
 
 
 @pytest.mark.parametrize("argument", ["poll_interval", "poke_interval", "timeout"])

@@ -170,4 +170,4 @@ def test_stopping_does_not_wait_for_callbacks(api: Api, receiver: Receiver) -> N
     create(api, receiver)
     started = time.monotonic()
     api.emulator.stop()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30
