@@ -176,6 +176,18 @@ def test_a_connection_has_a_ceiling_for_each_task(seedance_emulator: Emulator, m
     assert Instance().run()
 
 
+def test_a_ceiling_that_stops_all_new_videos_lets_a_submitted_one_be_collected(
+    seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, store: BareStore
+) -> None:
+    begun = Instance("monday")
+    video = begun.run(to_the_end=False)
+    connect(seedance_emulator, monkeypatch, max_credits_per_task=1)
+    with pytest.raises(SeedanceBudgetExceededError):
+        Instance("tuesday").run()
+    assert begun.run() == video
+    assert len(seedance_emulator.requests("createTask")) == 1
+
+
 # A ceiling of a day, and other budgets.
 
 
