@@ -6,6 +6,7 @@ Both are plain JSON: a trigger runs in another process than the task, and its ev
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -76,6 +77,14 @@ def _is_text_by_text(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(item, str) for pair in value.items() for item in pair)
 
 
+def _is_json_object(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)  # as in a request: no other inputs were ever sent
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return isinstance(value, dict)
+
+
 _USABLE: dict[str, Callable[[Any], bool]] = {
     "resubmitted": lambda value: isinstance(value, int) and is_plain_number(value),
     "slot_since": is_plain_number,
@@ -85,7 +94,7 @@ _USABLE: dict[str, Callable[[Any], bool]] = {
     "review": lambda value: isinstance(value, bool),
     "uploads": _is_text_by_text,
     "uploaded_at": is_plain_number,
-    "inputs": lambda value: isinstance(value, dict),
+    "inputs": _is_json_object,
 }
 
 

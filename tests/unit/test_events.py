@@ -63,14 +63,14 @@ class TestResumeState:
     @pytest.mark.parametrize("member", [member.name for member in fields(ResumeState)])
     @pytest.mark.parametrize(
         "value",
-        ["x", [], ["a"], math.nan, math.inf, -math.inf, 10**400, {"a": 1}, {"a": None}, object],
+        ["x", [], ["a"], math.nan, math.inf, -math.inf, 10**400, {"a": 1}, {"a": None}, {"a": [math.nan]}, object],
         ids=lambda value: repr(value)[:12],
     )
     def test_takes_a_member_that_makes_no_sense_as_at_the_start(self, member: str, value: Any) -> None:
         members = STATE.to_json() | {member: value}
         read = ResumeState.from_json(members)
-        any_will_do = member == "inputs" and isinstance(value, dict)
-        assert getattr(read, member) == (value if any_will_do else getattr(ResumeState(), member))
+        makes_sense = member == "inputs" and value in ({"a": 1}, {"a": None})
+        assert getattr(read, member) == (value if makes_sense else getattr(ResumeState(), member))
         for other in fields(ResumeState):
             if other.name != member:
                 assert getattr(read, other.name) == getattr(STATE, other.name)
