@@ -28,8 +28,8 @@ class ResumeState:
     :param resubmitted: How many failed tasks of this try were submitted again.
     :param slot_since: When the present submission was first refused for want of a slot, epoch seconds; its place in the
         queue. None if it was not.
-    :param refused: Whether the present submission's last createTask was refused for certain: an intent that could not
-        be deleted is none.
+    :param refused: Whether the present submission's last createTask was refused for certain, and its receipt could not
+        be told.
     :param unknown: How many createTasks of unknown outcome were sent for the present submission.
     :param unstored: Whether the id of the present submission could not be stored in its receipt.
     :param review: Whether the present submission must not be sent again, whatever ``submit_policy`` says.

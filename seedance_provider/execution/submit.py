@@ -181,7 +181,8 @@ def _submit(job: Job, unknown: int = 0, *, saved: Receipt | None = None, failed:
         except SeedanceConcurrencyLimitError as refusal:
             unknown = memory.unknown
             memory.end(refusal)
-            job.state = replace(job.state, refused=not unknown, unknown=unknown)
+            is_told = memory.is_stored and job.receipts.remembers
+            job.state = replace(job.state, refused=not unknown and not is_told, unknown=unknown)
             try:
                 slots.wait_for_slot(job, refusal)
             except SeedanceConcurrencyLimitError as error:
@@ -242,6 +243,7 @@ class _Memory:
         self._is_asked = False
         self._before = unknown
         self.unknown = unknown
+        self.is_stored = False
 
     def remember(self, unknown: int) -> None:
         """Store the count: what comes before a createTask must be stored, what comes after a refusal need not be.
@@ -251,7 +253,7 @@ class _Memory:
         receipt = replace(self._job.wanted, unknown=unknown, stage=Stage.INTENT if unknown else Stage.REFUSED)
         if unknown <= self.unknown:
             self.unknown = unknown
-            self._job.receipts.note(receipt)
+            self.is_stored = self._job.receipts.note(receipt)
             return
         self._job.receipts.save(receipt)
         if not self._is_asked:
@@ -260,6 +262,8 @@ class _Memory:
             if may_be_decided and keys.is_contested(self._job):
                 raise _UndecidedError
         self.unknown = unknown
+        # Of the createTask that is sent now nothing is known yet.
+        self._job.state = replace(self._job.state, refused=False)
 
     @property
     def is_unknown(self) -> bool:

@@ -90,6 +90,8 @@ class TestInvalidRequest:
         [
             ({"code": "custom", "message": "No", "path": ["videoUrls"]}, {"path": "videoUrls", "message": "No"}),
             ({"message": "No", "path": ["imageUrls", 9]}, {"path": "imageUrls[9]", "message": "No"}),
+            ({"message": "No", "path": ["a", 10**9 - 1]}, {"path": "a[999999999]", "message": "No"}),
+            ({"message": "No", "path": ["a", 10**9]}, {"path": "a[?]", "message": "No"}),
             (
                 {"message": "No", "path": ["inputs", "images", 0, "url"]},
                 {"path": "inputs.images[0].url", "message": "No"},
@@ -167,7 +169,8 @@ class TestConcurrencyLimit:
             ({}, None, None),
             ({"limit": 3}, 3, None),
             ({"limit": "3", "current": 2.0}, 3, 2),
-            ({"limit": -1, "current": 10**12}, None, None),
+            ({"limit": 0, "current": 10**9 - 1}, 0, 10**9 - 1),
+            ({"limit": -1, "current": 10**9}, None, None),
             ({"limit": None, "current": "all"}, None, None),
         ],
         ids=repr,
@@ -271,6 +274,70 @@ class TestWhatItMeans:
         assert str(status) in str(error)
         if not 300 <= status < 400:
             assert "Because" in str(error)
+
+
+BLOCKED = (
+    "Blocked before it reached the API: 403, 'Sorry'. Check that no proxy strips the User-Agent header, and that the "
+    "vendor does not block this machine's address"
+)
+UNKNOWN_PATH = "Check 'Base URL' of the connection (Admin > Connections): this path is unknown there"
+
+
+@pytest.mark.parametrize(
+    ("answer", "creates", "text"),
+    [
+        (
+            reply(402, {"message": "No"}),
+            True,
+            "Not enough credits (402 'No'). Nothing was charged; add credits to the account, then clear this task",
+        ),
+        (reply(403, "<p>Sorry"), True, f"{BLOCKED}. Nothing was charged"),
+        (reply(403, "<p>Sorry"), False, f"{BLOCKED} (task task_a)"),
+        (
+            reply(403, {"message": "No"}),
+            True,
+            "Access denied: 403 'No'. Ask the vendor's support to enable API access for this account",
+        ),
+        (
+            reply(403, {"message": "No"}),
+            False,
+            "Access denied: 403 'No'. This task belongs to another account: use the connection that created it "
+            "(task task_a)",
+        ),
+        (reply(404, {"message": "No"}), True, f"Not found: 404 'No'. {UNKNOWN_PATH}"),
+        (
+            reply(404, {"message": "No"}),
+            False,
+            "Not found: 404 'No'. Check the id; records are kept for 60 days (task task_a)",
+        ),
+        (reply(404, "<p>Sorry"), False, f"Not found: 404, 'Sorry'. {UNKNOWN_PATH} (task task_a)"),
+        (
+            reply(429, {"message": "No", "limit": 5, "current": 4}),
+            True,
+            "No free slot, 4 of 5 in use: 429 'No'. Nothing was charged; submit again when a task has ended",
+        ),
+        (
+            reply(429, {"message": "No", "limit": 5}),
+            True,
+            "No free slot: 429 'No'. Nothing was charged; submit again when a task has ended",
+        ),
+        (
+            reply(429, {"message": "No", "current": 5}),
+            True,
+            "No free slot: 429 'No'. Nothing was charged; submit again when a task has ended",
+        ),
+        (
+            reply(400, {"message": "No", "errors": ["a", "b"]}),
+            True,
+            "Request refused: 400 'No'; inputs: a; inputs: b. Nothing was charged. Change the request; a retry cannot "
+            "help",
+        ),
+    ],
+)
+def test_the_text_in_full(answer: Reply, creates: bool, text: str) -> None:
+    error = error_of(answer, creates=creates)
+    assert str(error) == text
+    assert error.status_code == answer.status
 
 
 def test_a_redirect_names_the_base_urls_that_exist() -> None:

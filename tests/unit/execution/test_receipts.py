@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,64 +154,84 @@ def test_an_unknown_outcome_of_a_key_counts_against_the_next_submission(unknown:
 
 
 @pytest.mark.parametrize(
-    ("ruling", "reason"),
+    ("decided", "reason"),
     [
-        (decide(None, WANTED), ""),
+        (lambda: decide(None, WANTED), ""),
         (
-            decide(None, replace(WANTED, try_number=4), remembers=False),
+            lambda: decide(None, replace(WANTED, try_number=4), remembers=False),
             (
                 "Airflow began try 4 by itself, beyond max_tries=2, and nothing here remembers whether an earlier try "
                 "sent createTask (its log may show 'Created task')"
             ),
         ),
-        (decide(INTENT, RETRY), "Try 1 sent createTask, or was about to, and its outcome is unknown"),
-        (decide(TOLD, CLEAR), "Cleared after manual review of a createTask of unknown outcome: submitting again"),
-        (decide(RUNNING, RETRY), "Continuing with the task of try 1; nothing is charged (task task_1)"),
-        (decide(ENDED, RETRY), "The task has ended and is delivered again; nothing is charged (task task_1)"),
-        (decide(DELIVERED, CLEAR), "Cleared after a success: submitting a new video (the former was task task_1)"),
-        (decide(FAILED, CLEAR), "Cleared after a failed generation: submitting again (the former was task task_1)"),
+        (lambda: decide(INTENT, RETRY), "Try 1 sent createTask, or was about to, and its outcome is unknown"),
         (
-            decide(RUNNING, OTHER_INPUTS),
+            lambda: decide(TOLD, CLEAR),
+            "Cleared after manual review of a createTask of unknown outcome: submitting again",
+        ),
+        (lambda: decide(RUNNING, RETRY), "Continuing with the task of try 1; nothing is charged (task task_1)"),
+        (lambda: decide(ENDED, RETRY), "The task has ended and is delivered again; nothing is charged (task task_1)"),
+        (
+            lambda: decide(DELIVERED, CLEAR),
+            "Cleared after a success: submitting a new video (the former was task task_1)",
+        ),
+        (
+            lambda: decide(FAILED, CLEAR),
+            "Cleared after a failed generation: submitting again (the former was task task_1)",
+        ),
+        (
+            lambda: decide(RUNNING, OTHER_INPUTS),
             (
                 "The inputs have changed, so a new video is submitted. The former keeps running and will be billed; "
                 "collect it with SeedanceTaskSensor(seedance_task_id='task_1')"
             ),
         ),
         (
-            decide(ENDED, OTHER_INPUTS),
+            lambda: decide(ENDED, OTHER_INPUTS),
             (
                 "The inputs have changed, so a new video is submitted. The former has ended; collect it with "
                 "SeedanceTaskSensor(seedance_task_id='task_1')"
             ),
         ),
         (
-            decide(replace(DELIVERED, outcome=None), OTHER_INPUTS),
+            lambda: decide(replace(DELIVERED, outcome=None), OTHER_INPUTS),
             (
                 "The inputs have changed, so a new video is submitted. The former has ended; collect it with "
                 "SeedanceTaskSensor(seedance_task_id='task_1')"
             ),
         ),
         (
-            decide_shared(RUNNING, RETRY, is_own=True, is_recent=False),
+            lambda: decide_shared(RUNNING, RETRY, is_own=True, is_recent=False),
             "Continuing with the task of try 1; nothing is charged (task task_1)",
         ),
         (
-            decide_shared(RUNNING, RETRY, is_own=False, is_recent=False),
+            lambda: decide_shared(RUNNING, RETRY, is_own=False, is_recent=False),
             "Continuing with the task of another task; nothing is charged (task task_1)",
         ),
         (
-            decide_shared(FAILED, RETRY, is_own=False, is_recent=False),
+            lambda: decide_shared(FAILED, RETRY, is_own=False, is_recent=False),
             "The former video of this key failed: submitting again (former task task_1)",
         ),
         (
-            decide_shared(INTENT, RETRY, is_own=False, is_recent=False),
+            lambda: decide_shared(INTENT, RETRY, is_own=False, is_recent=False),
             "Another task sent createTask by this idempotency key, or was about to, and its outcome is unknown",
         ),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
-def test_the_log_says_why(ruling: Ruling, reason: str) -> None:
-    assert ruling.reason == reason
+def test_the_log_says_why(decided: Callable[[], Ruling], reason: str) -> None:
+    assert decided().reason == reason
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param(replace(WANTED, try_number=1), id="a try that begins again"),
+        pytest.param(replace(WANTED, try_number=3, retries=1), id="a retry after the DAG's retries were changed"),
+    ],
+)
+def test_what_no_user_has_cleared_is_no_clear(wanted: Receipt) -> None:
+    assert decide(DELIVERED, wanted).decision is CONTINUE
 
 
 # What follows a submission.
@@ -289,6 +310,30 @@ def test_a_try_never_continues_with_another_video_and_never_forgets_an_unknown_o
 @given(receipts)
 def test_a_receipt_is_read_back_as_written(receipt: Receipt) -> None:
     assert Receipt.from_json(json.loads(json.dumps(receipt.to_json()))) == receipt
+
+
+def test_a_receipt_is_written_in_the_form_that_every_release_reads() -> None:
+    assert replace(FAILED, former=("task_0",), told=True).to_json() == {
+        "schema": 1,
+        "fingerprint": "f" * 64,
+        "max_tries": 2,
+        "try_number": 1,
+        "retries": 2,
+        "stage": "ended",
+        "unknown": 0,
+        "told": True,
+        "seedance_task_id": "task_1",
+        "submitted_at": 1.5,
+        "outcome": "fail",
+        "called_back": False,
+        "former": ["task_0"],
+    }
+
+
+def test_with_its_id_no_createtask_is_unknown_any_more() -> None:
+    assert replace(TOLD, unknown=2).submitted("task_1", 1.5) == replace(
+        WANTED, try_number=1, stage=Stage.SUBMITTED, seedance_task_id="task_1", submitted_at=1.5
+    )
 
 
 def test_a_receipt_of_a_later_version_is_read_without_what_is_new() -> None:

@@ -14,7 +14,7 @@ if not AIRFLOW_V_3_1_PLUS:
     pytest.skip("Airflow 3.1 and later have the receiver", allow_module_level=True)
 
 from seedance_provider import defaults
-from seedance_provider.exceptions import SeedanceSubmitUncertainError
+from seedance_provider.exceptions import SeedanceSubmitUncertainError, SeedanceTransportError
 from seedance_provider.execution import spending
 from seedance_provider.execution.callbacks import receiver_url
 from seedance_provider.execution.memory import Receipts
@@ -117,6 +117,29 @@ def test_a_callback_after_the_failure_for_review_gives_its_video_to_the_clear(
     (url,) = instance.clear()
     assert url.startswith("http")
     assert seedance_emulator.bill()["tasks_created"] == 1
+
+
+@pytest.mark.parametrize("policy", ["vendor", "safe"])
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize("answer", ["reset", "no_task_id"])
+def test_after_a_wait_for_a_slot_a_lost_answer_is_waited_for_like_any_other(
+    api_server: str,
+    seedance_emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: str,
+    deferrable: bool,
+    answer: str,
+) -> None:
+    accepted = {"accept": True} if answer == "reset" else {}
+    monkeypatch.setenv("AIRFLOW__SEEDANCE__CALLBACK_GRACE", "0.3")
+    seedance_emulator.settings.update({"webhook_copies": 0})
+    seedance_emulator.add_fault("rate_limit", limit=1, current=1)
+    seedance_emulator.add_fault(answer, times=6, **accepted)
+    instance = Instance(retries=0, submit_policy=policy, deferrable=deferrable, slot_poll_interval=0.2)
+    with pytest.raises((SeedanceSubmitUncertainError, SeedanceTransportError)):
+        instance.run()
+    at_most = 1 if policy == "safe" or answer == "no_task_id" else defaults.MAX_UNKNOWN_OUTCOMES
+    assert seedance_emulator.bill()["tasks_created"] <= at_most
 
 
 @pytest.mark.parametrize("copies", [0, 2])

@@ -27,6 +27,7 @@ from seedance_provider.testing import Emulator
 from seedance_provider.triggers.seedance import SeedanceTaskTrigger
 from seedance_provider.triggers.slots import SeedanceSlotTrigger
 from tests.support.airflow import FakeTaskInstance, StateStore, TaskLog, fire, hurry, run_dag
+from tests.support.crashes import CrashError, crash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -341,6 +342,21 @@ def test_a_refusal_that_could_not_be_stored_is_no_unknown_outcome(seedance_emula
     assert store.receipt["stage"] == "intent"
     store.broken = ""
     assert make(SeedanceCreateTaskOperator, submit_policy="safe").execute_complete(context, fire(trigger))
+    assert seedance_emulator.bill()["tasks_created"] == 1
+
+
+def test_after_a_refusal_that_is_stored_a_process_that_dies_during_createtask_leaves_an_unknown_outcome(
+    seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Airflow before 3.1 begins a task instance that lost its process anew where its deferral had ended.
+    context = remembering()
+    seedance_emulator.add_fault("rate_limit", limit=1, current=1)
+    event = fire(deferral(make(SeedanceCreateTaskOperator, submit_policy="safe"), context).trigger)
+    crash(monkeypatch, SeedanceHook, "create_task", "after")
+    with pytest.raises(CrashError):
+        make(SeedanceCreateTaskOperator, submit_policy="safe").execute_complete(context, event)
+    with pytest.raises(SeedanceSubmitUncertainError):
+        make(SeedanceCreateTaskOperator, submit_policy="safe").execute_complete(context, event)
     assert seedance_emulator.bill()["tasks_created"] == 1
 
 
