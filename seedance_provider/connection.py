@@ -58,6 +58,11 @@ class AirflowConnection(Protocol):
     extra: str | None
 
 
+def where_in_extra(name: str, conn_id: str) -> str:
+    """Where a member of a connection's extra is set, for the middle of a sentence."""
+    return f"{name} in the extra of connection {conn_id!r}"
+
+
 def read_settings(conn_id: str) -> SeedanceSettings:
     """Look up a connection on a worker.
 

@@ -10,7 +10,15 @@ from urllib.parse import quote
 
 from seedance_provider.api import errors
 from seedance_provider.api.messages import Call, Reply, Request, UploadTicket
-from seedance_provider.api.records import http_url_or_none, is_task, load_json, task_id_or_none, unwrap
+from seedance_provider.api.records import (
+    TaskStatus,
+    http_url_or_none,
+    is_task,
+    load_json,
+    read_status,
+    task_id_or_none,
+    unwrap,
+)
 from seedance_provider.exceptions import (
     SeedanceInvalidRequestError,
     SeedanceServerError,
@@ -73,9 +81,14 @@ def get_task(seedance_task_id: str) -> Call[Mapping[str, Any]]:
     def read(reply: Reply) -> Mapping[str, Any]:
         payload = load_json(reply.body) if 200 <= reply.status < 300 else None
         record = unwrap(payload) if isinstance(payload, dict) else {}
-        if not is_task(record):
-            raise errors.error_of(reply, seedance_task_id=wanted)
         answered = record.get("taskId")
+        # What stands before the vendor has error bodies with a "status" too: only a record that names its task is
+        # believed that it failed.
+        is_error = answered in (None, "") and (
+            read_status(record)[0] is TaskStatus.FAIL or errors.envelope_status(record) is not None
+        )
+        if is_error or not is_task(record):
+            raise errors.error_of(reply, seedance_task_id=wanted)
         if isinstance(answered, str) and answered.strip() not in ("", wanted):
             raise SeedanceServerError(
                 f"Seedance answered with the record of another task ({errors.quoted(answered)}); task {wanted}",
@@ -133,8 +146,7 @@ def _read_task_id(reply: Reply) -> str:
     if 200 <= reply.status < 300 and not (isinstance(payload, dict) and errors.envelope_status(payload)):
         raise SeedanceSubmitUncertainError(
             f"createTask answered HTTP {reply.status} without a usable taskId ({errors.excerpt(reply)}), so a video "
-            "may have been charged. Check manually: look for it in the account's task list on the vendor's site before "
-            "you clear this task",
+            f"may have been charged. {errors.CHECK_MANUALLY}",
             status_code=reply.status,
         )
     raise errors.error_of(reply, creates=True)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _UNCHARGED = "Nothing was charged"
+CHECK_MANUALLY = (
+    "Check manually: look for the video in the account's task list on the vendor's site. If it is there, collect it "
+    "with SeedanceTaskSensor(seedance_task_id=...); if not, clear this task"
+)
 
 
 def envelope_status(payload: Mapping[str, Any]) -> int | None:

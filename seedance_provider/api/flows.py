@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from seedance_provider import defaults
 from seedance_provider.api import calls, catalog, errors, schedule
+from seedance_provider.api.errors import CHECK_MANUALLY
 from seedance_provider.api.messages import Put, RenewKey, Send, Sleep
 from seedance_provider.api.records import TaskRecord, TaskStatus, parse_task, read_status, seconds_since
 from seedance_provider.config import SubmitPolicy
@@ -53,11 +54,6 @@ def keeps_running(seedance_task_id: str) -> str:
 
 
 CLEAR_TO_WAIT = "Clear this task to keep waiting, free"
-
-CHECK_MANUALLY = (
-    "Check manually: look for the video in the account's task list on the vendor's site. If it is there, collect it "
-    "with SeedanceTaskSensor(seedance_task_id=...); if not, clear this task"
-)
 
 
 def check_manually(adopt: str) -> str:

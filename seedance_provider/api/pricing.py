@@ -95,13 +95,51 @@ def check(model: str, inputs: Mapping[str, Any] | str, limit: Decimal, where: st
     :raises SeedanceBudgetExceededError: if it may cost more.
     """
     found = estimate(model, inputs)
-    if found is not None and found.high > limit:
+    if found is not None:
+        hold(found, model, limit, where)
+
+
+def hold(found: CreditEstimate | None, model: str, limit: Decimal, where: str) -> CreditEstimate:
+    """Hold what a task will cost to a ceiling of its own.
+
+    :param found: what it will cost, if that is known.
+    :param model: its model, for the message.
+    :param limit: the ceiling in credits.
+    :param where: what sets it, for the message.
+    :return: what it will cost.
+    :raises SeedanceBudgetExceededError: if it may cost more, or if that is not known.
+    """
+    found = known(found, model, limit, where)
+    if found.high > limit:
         raise SeedanceBudgetExceededError(
-            f"The task would cost {found}, and {where} allows {_amount(limit)}. No request was sent. Raise {where}, or "
-            "choose another model, size or duration",
+            f"The task would cost {found}, and {where} allows {_amount(limit)}. No request was sent. "
+            f"{raise_or_choose(where)}",
             estimate=found,
             limit=limit,
         )
+    return found
+
+
+def known(found: CreditEstimate | None, model: str, limit: Decimal, where: str) -> CreditEstimate:
+    """Refuse a task of unknown price, of which no ceiling can be kept; the rest is as of :func:`hold`.
+
+    :raises SeedanceBudgetExceededError: if it is not known what it will cost.
+    """
+    if found is None:
+        raise SeedanceBudgetExceededError(
+            f"The price of model {model!r} with these inputs is not known, so {where} cannot be kept. No request was "
+            "sent. Add a rate to [seedance] price_list, or remove the ceiling",
+            limit=limit,
+        )
+    return found
+
+
+def raise_or_choose(where: str) -> str:
+    """What to change where a task does not fit under a ceiling.
+
+    :param where: what sets it.
+    """
+    return f"Raise {where}, or choose another model, size or duration"
 
 
 def parse_price_list(value: object, where: str = _PRICE_LIST) -> PriceList:

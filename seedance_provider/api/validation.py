@@ -350,6 +350,8 @@ def _judge_string(path: str, value: object, field: Field) -> Iterator[Problem]:
         yield Problem(path, _show(value), f"must be {field}")
     elif not value.strip():
         yield Problem(path, _show(value), "is empty", f"it must be {field}")
+    elif value.strip() == "None":
+        yield Problem(path, _show(value), "is what a template renders that finds nothing", f"it must be {field}")
     elif field.high and len(value) > field.high:
         yield Problem(path, _show(value), f"has {len(value):,} characters", f"it must be {field}")
 

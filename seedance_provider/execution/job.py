@@ -54,6 +54,7 @@ class Job:
     :param stores: Whether its outputs are stored before it is delivered. Default False.
     :param pushes: Whether XCom is pushed.
     :param idempotency_key: Names the wanted video, whoever asks for it; None for one per task instance.
+    :param has_key: Whether the DAG author gave a key, whatever it rendered to.
     :param max_credits: The most credits that a task may cost; None for no limit.
     :param budget_name: A budget that it counts in; None for none.
     :param budget_credits: That budget's limit.
@@ -82,6 +83,7 @@ class Job:
     pushes: bool
     stores: bool = False
     idempotency_key: Any = None
+    has_key: bool = False
     max_credits: Decimal | None = None
     budget_name: Any = None
     budget_credits: Decimal | None = None
@@ -106,17 +108,17 @@ class Job:
     def key(self) -> str | None:
         """The idempotency key as rendered; None without one.
 
-        :raises SeedanceConfigurationError: if it is empty.
+        :raises SeedanceConfigurationError: if it is empty, or None although one was given.
         """
-        return rendered_name("idempotency_key", self.idempotency_key)
+        return rendered_name("idempotency_key", self.idempotency_key, is_given=self.has_key)
 
     @cached_property
     def budget(self) -> str | None:
         """The budget's name as rendered; None without one.
 
-        :raises SeedanceConfigurationError: if it is empty.
+        :raises SeedanceConfigurationError: if it is empty, or None although there are ``budget_credits``.
         """
-        return rendered_name("budget", self.budget_name)
+        return rendered_name("budget", self.budget_name, is_given=self.budget_credits is not None)
 
     @cached_property
     def estimate(self) -> CreditEstimate | None:
@@ -198,18 +200,20 @@ class Job:
             self.log.exception("Pushing %s to XCom failed", key)
 
 
-def rendered_name(argument: str, value: Any) -> str | None:
+def rendered_name(argument: str, value: Any, *, is_given: bool) -> str | None:
     """Read a name that a template may have rendered.
 
     :param argument: What it is an argument of, for the message.
-    :param value: The value; None for none.
-    :raises SeedanceConfigurationError: if it is empty, as a template that finds nothing renders.
+    :param value: The value.
+    :param is_given: Whether the DAG author named one; else None is none.
+    :raises SeedanceConfigurationError: if it is empty or None, as a template that finds nothing renders.
     """
-    if value is None:
+    if value is None and not is_given:
         return None
     name = str(value).strip()
-    if not name:
-        raise SeedanceConfigurationError(f"{argument} is empty: its template rendered nothing. No request was sent")
+    if name in ("", "None"):
+        shown = name or "empty"
+        raise SeedanceConfigurationError(f"{argument} is {shown}: its template rendered nothing. No request was sent")
     return name
 
 

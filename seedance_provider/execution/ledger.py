@@ -279,13 +279,23 @@ class SeedanceLedger:
         :raises SeedanceError: if the ledger cannot be read or written.
         """
         oldest_ms = _epoch_ms(older_than) or 0
-        deleted = []
+        deleted: list[str] = []
+        ended: dict[str, list[str]] = {}
         for folder, names in self._folders("v1"):
             ours = {name: written_ms for name in names if (written_ms := _written_ms(name)) is not None}
             rules = standing(names)
             is_open = rules is not None and rules.stage in (Stage.INTENT, Stage.SUBMITTED)
-            if not is_open and max(ours.values(), default=oldest_ms) < oldest_ms:
-                deleted += [f"{folder}/{name}" for name in ours]
+            if is_open or max(ours.values(), default=oldest_ms) >= oldest_ms:
+                continue
+            paths = [f"{folder}/{name}" for name in ours]
+            if rules is not None and rules.stage == Stage.ENDED:
+                ended[f"{folder}/{rules}"] = paths
+            else:
+                deleted += paths
+        # A video that ended well and was never delivered is still somebody's.
+        for path, content in self._root.read(list(ended)):
+            if _has_failed(content):
+                deleted += ended[path]
         self._root.delete(deleted)
         return len(deleted)
 
@@ -386,6 +396,13 @@ def _videos(receipts: Iterable[LedgerReceipt]) -> list[LedgerReceipt]:
             wanted_at=min(ahead.wanted_at, behind.wanted_at),
         )
     return list(videos.values())
+
+
+def _has_failed(content: bytes) -> bool:
+    try:
+        return Receipt.from_json(json.loads(content)).outcome is Outcome.FAIL
+    except (ValueError, TypeError, RecursionError):
+        return False
 
 
 def _told(content: bytes, entry: EntryName, first_ms: int) -> LedgerReceipt | None:

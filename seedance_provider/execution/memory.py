@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seedance_provider import defaults
 from seedance_provider.api import catalog
-from seedance_provider.api.flows import CHECK_MANUALLY, check_manually
+from seedance_provider.api.errors import CHECK_MANUALLY
+from seedance_provider.api.flows import check_manually
 from seedance_provider.config import command, is_plain_number, ledger_path
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceSubmitUncertainError
 from seedance_provider.execution.budgets import settle_reservations

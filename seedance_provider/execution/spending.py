@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from seedance_provider.api import pricing
 from seedance_provider.config import ledger_path
-from seedance_provider.exceptions import SeedanceBudgetExceededError, SeedanceConfigurationError
+from seedance_provider.connection import where_in_extra
+from seedance_provider.exceptions import SeedanceConfigurationError
 from seedance_provider.execution.budgets import Budget, amount, settle_reservations
 from seedance_provider.hooks.ledger_files import Folder
 
@@ -33,11 +35,6 @@ class Ceiling:
     limit: Decimal
     where: str
     budget: str | None = None
-
-    @property
-    def fix(self) -> str:
-        """What to change where a task does not fit."""
-        return f"Raise {self.where}, or choose another model, size or duration"
 
 
 _OF_CONNECTION = "conn/"
@@ -64,14 +61,14 @@ def read_budget_of_day(budget: str) -> tuple[str, str] | None:
 def ceilings(job: Job) -> Iterator[Ceiling]:
     """The ceilings of a task instance, those of one task first."""
     settings = job.hook.settings
-    extra = f"in the extra of connection {job.seedance_conn_id!r}"
     if job.max_credits is not None:
         yield Ceiling(job.max_credits, "max_credits")
     if settings.max_credits_per_task is not None:
-        yield Ceiling(settings.max_credits_per_task, f"max_credits_per_task {extra}")
+        yield Ceiling(settings.max_credits_per_task, where_in_extra("max_credits_per_task", job.seedance_conn_id))
     if settings.max_credits_per_day is not None:
         budget = budget_of_day(job.seedance_conn_id, today())
-        yield Ceiling(settings.max_credits_per_day, f"max_credits_per_day {extra}", budget)
+        where = where_in_extra("max_credits_per_day", job.seedance_conn_id)
+        yield Ceiling(settings.max_credits_per_day, where, budget)
     if job.budget is not None and job.budget_credits is not None:
         yield Ceiling(job.budget_credits, "budget_credits", job.budget)
 
@@ -100,23 +97,11 @@ def _hold(job: Job, ceiling: Ceiling, estimate: CreditEstimate | None, reservati
     if ceiling.budget is not None:
         job.receipts.facts.reserved[ceiling.budget] = ""  # also what is refused counts among its videos
         job.receipts.facts.limits[ceiling.budget] = amount(ceiling.limit)
-    if estimate is None:
-        raise SeedanceBudgetExceededError(
-            f"The price of model {job.model!r} with these inputs is not known, so {ceiling.where} cannot be kept. No "
-            "request was sent. Add a rate to [seedance] price_list, or remove the ceiling",
-            limit=ceiling.limit,
-        )
-    if ceiling.budget is not None:
-        budget = Budget(_root(ceiling), ceiling.budget)
-        reservation = budget.reserve(reservation_id, estimate, ceiling.limit, ceiling.fix)
-        job.receipts.facts.reserved[ceiling.budget] = reservation
-    elif estimate.high > ceiling.limit:
-        raise SeedanceBudgetExceededError(
-            f"The task would cost {estimate}, and {ceiling.where} allows {amount(ceiling.limit)}. No request was sent. "
-            f"{ceiling.fix}",
-            estimate=estimate,
-            limit=ceiling.limit,
-        )
+        known = pricing.known(estimate, job.model, ceiling.limit, ceiling.where)
+        budget, fix = Budget(_root(ceiling), ceiling.budget), pricing.raise_or_choose(ceiling.where)
+        job.receipts.facts.reserved[ceiling.budget] = budget.reserve(reservation_id, known, ceiling.limit, fix)
+    else:
+        pricing.hold(estimate, job.model, ceiling.limit, ceiling.where)
 
 
 def _root(ceiling: Ceiling) -> Folder:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from seedance_provider import defaults
 from seedance_provider.api import schedule
-from seedance_provider.api.flows import CHECK_MANUALLY
+from seedance_provider.api.errors import CHECK_MANUALLY
 from seedance_provider.api.validation import MEDIA_FIELDS, is_local_media
 from seedance_provider.config import SubmitPolicy, command
 from seedance_provider.exceptions import (
@@ -39,12 +39,14 @@ class Submission:
 
     :param receipt: Its receipt, with the id.
     :param seedance_task_id: The id.
-    :param is_earlier: Whether an earlier try submitted it.
+    :param is_earlier: Whether it was submitted before this try.
+    :param is_own: Whether this task instance submitted it, and not another one by its idempotency key.
     """
 
     receipt: Receipt
     seedance_task_id: str
     is_earlier: bool = False
+    is_own: bool = True
 
     @property
     def submitted_at(self) -> float:
@@ -72,7 +74,7 @@ def obtain(job: Job, *, failed: str | None = None) -> Submission:
             continue
         if ruling.decision is Decision.CONTINUE:
             assert found is not None  # noqa: S101 - nothing else can be continued with
-            return _continue(job, found.receipt, ruling.reason)
+            return _continue(job, found, ruling.reason)
         is_safe = job.hook.effective_submit_policy is SubmitPolicy.SAFE
         if ruling.decision is Decision.UNCERTAIN and (is_safe or job.state.review):
             _note_told(job, found and found.receipt, ruling.unknown)
@@ -134,7 +136,8 @@ def _rule(job: Job, found: Found | None, failed: str | None) -> Ruling:
     return ruling
 
 
-def _continue(job: Job, saved: Receipt, reason: str) -> Submission:
+def _continue(job: Job, found: Found, reason: str) -> Submission:
+    saved = found.receipt
     assert saved.seedance_task_id is not None  # noqa: S101 - nothing else can be continued with
     job.log.info("%s", reason)
     receipt = saved.written_by(job.stamp)
@@ -142,7 +145,7 @@ def _continue(job: Job, saved: Receipt, reason: str) -> Submission:
     job.push(XCOM_TASK_ID_KEY, receipt.seedance_task_id)
     if not job.follows:
         job.receipts.point(saved.seedance_task_id)
-    return Submission(receipt, saved.seedance_task_id, is_earlier=True)
+    return Submission(receipt, saved.seedance_task_id, is_earlier=True, is_own=found.is_own)
 
 
 def _note_told(job: Job, saved: Receipt | None, unknown: int) -> None:

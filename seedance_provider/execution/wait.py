@@ -15,12 +15,13 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from seedance_provider import defaults
 from seedance_provider.api import flows
 from seedance_provider.api.failures import may_resubmit_help
-from seedance_provider.config import default_poll_interval, default_wait_timeout
+from seedance_provider.config import command, default_poll_interval, default_wait_timeout
 from seedance_provider.events import ResumeState, TaskEvent
 from seedance_provider.exceptions import (
     SeedanceError,
     SeedanceOutputMissingError,
     SeedanceTaskFailedError,
+    SeedanceTaskNotFoundError,
     SeedanceTaskTimeoutError,
 )
 from seedance_provider.execution import spending, submit
@@ -204,7 +205,7 @@ def follow(
             )
         except SeedanceTaskFailedError as failure:
             # Of an earlier try's task, the retry itself, which the DAG author granted, is the permission.
-            if not (submission.is_earlier and _may_help(failure)):
+            if not (submission.is_earlier and submission.is_own and _may_help(failure)):
                 job.state = resubmitting(job, failure, resubmits)
         submission = submit.resubmit(job, submission.seedance_task_id)
 
@@ -276,6 +277,10 @@ def noting_the_end(job: Job, seedance_task_id: str, outcome: Callable[[], TaskRe
         raise
     except SeedanceError as error:
         if seedance_task_id:
+            if job.key is not None and isinstance(error, SeedanceTaskNotFoundError):
+                forget = command("forget", job.key, "--conn-id", job.seedance_conn_id)
+                job.log.warning("Everybody who asks by this idempotency key fails alike. For a new video: %s", forget)
+                raise
             _tell_how_to_continue(job, seedance_task_id)
             if flows.CLEAR_TO_WAIT in str(error) and not job.receipts.remembers:
                 do_not = "Do not clear this task, which would submit another"

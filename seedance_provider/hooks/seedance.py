@@ -21,7 +21,7 @@ from seedance_provider.config import (
     parse_submit_policy,
     seconds_of,
 )
-from seedance_provider.connection import SeedanceSettings, read_settings
+from seedance_provider.connection import SeedanceSettings, read_settings, where_in_extra
 from seedance_provider.exceptions import (
     SeedanceInvalidRequestError,
     SeedancePermissionError,
@@ -139,15 +139,21 @@ class SeedanceHook(BaseHook):
         :param unknown: How many createTasks of unknown outcome were sent for this video before. Default 0.
         :param remember: Told of each createTask before it is sent; see :func:`~seedance_provider.api.flows.submit`.
         :return: The taskId.
+        :raises SeedanceBudgetExceededError: if it may cost more than the connection's ``max_credits_per_task``.
+            ``max_credits_per_day`` is kept by the operators only.
         :raises SeedanceSubmitUncertainError: if a task may exist whose id is unknown.
         :raises SeedanceConcurrencyLimitError: if the account has no free slot; nothing was charged.
         :raises SeedanceError: any other row of the error table.
         """
+        call = calls.create_task(
+            model, validation.normalise(inputs) if isinstance(inputs, Mapping) else inputs, callback_url
+        )
+        if (limit := self.settings.max_credits_per_task) is not None:
+            where = where_in_extra("max_credits_per_task", self.seedance_conn_id)
+            pricing.hold(self.estimate_credits(model, inputs), model, limit, where)
         return self.run(
             flows.submit(
-                calls.create_task(
-                    model, validation.normalise(inputs) if isinstance(inputs, Mapping) else inputs, callback_url
-                ),
+                call,
                 submit_policy or self.effective_submit_policy,
                 self.log,
                 jitter=random.random,

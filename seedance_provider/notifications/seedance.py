@@ -174,7 +174,8 @@ def next_step(lineage: Iterable[type]) -> str | None:
 
 
 def _advice(known: dict[str, Any]) -> str:
-    from seedance_provider.api.flows import CHECK_MANUALLY, collect_with  # as in describe
+    from seedance_provider.api.errors import CHECK_MANUALLY  # as in describe
+    from seedance_provider.api.flows import collect_with
 
     kind = getattr(exceptions, str(known.get("type")), None)
     lineage = kind.__mro__ if isinstance(kind, type) else ()

@@ -96,6 +96,7 @@ class _SubmittingOperator(HasVideoPage, BaseOperator):
         self.slot_poll_interval = seconds_of("slot_poll_interval", slot_poll_interval)
         self.durable = durable
         self.idempotency_key = idempotency_key
+        self._has_key = idempotency_key is not None  # before it is rendered
         self.max_credits = positive_credits(max_credits, "max_credits")
         self.budget = budget
         self.budget_credits = positive_credits(budget_credits, "budget_credits")
@@ -145,6 +146,7 @@ class _SubmittingOperator(HasVideoPage, BaseOperator):
             slot_poll_interval=self.slot_poll_interval,
             durable=self.durable,
             idempotency_key=self.idempotency_key,
+            has_key=self._has_key,
             max_credits=self.max_credits,
             budget_name=self.budget,
             budget_credits=self.budget_credits,

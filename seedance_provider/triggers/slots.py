@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from seedance_provider.api import flows
+from seedance_provider.api.errors import CHECK_MANUALLY
 from seedance_provider.api.schedule import in_words
 from seedance_provider.events import ResumeState, TaskEvent
 from seedance_provider.exceptions import SeedanceConcurrencyLimitError
@@ -27,7 +27,7 @@ def no_slot(slot_timeout: float, refusal: SeedanceConcurrencyLimitError) -> Seed
     if refusal.charged == "no":
         return refusal.retold(f"{what}; nothing was charged. Raise slot_timeout, or start fewer tasks at once")
     return refusal.retold(
-        f"{what}, and the outcome of an earlier createTask for this video is unknown. {flows.CHECK_MANUALLY}"
+        f"{what}, and the outcome of an earlier createTask for this video is unknown. {CHECK_MANUALLY}"
     )
 
 

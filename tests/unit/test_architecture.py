@@ -27,6 +27,7 @@ IMPORTED_LATE = {
     ("hooks.seedance", "seedance_provider.transport.download"),
     ("execution.storage", "seedance_provider.transport.download"),
     ("triggers.shared", "seedance_provider.transport.pool"),  # aiohttp: a worker makes triggers and runs none
+    ("notifications.seedance", "seedance_provider.api.errors"),  # parse cost: needed by a run only
     ("plugins", "seedance_provider.plugins.callbacks"),  # every process of Airflow imports the room itself
     ("plugins", "seedance_provider.plugins.pages"),
     ("testing", "seedance_provider.testing.emulator.thread"),  # aiohttp, only where an emulator is started

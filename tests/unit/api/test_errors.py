@@ -301,8 +301,10 @@ UNKNOWN_PATH = "Check 'Base URL' of the connection (Admin > Connections): this p
         (
             reply(403, {"message": "No"}),
             False,
-            "Access denied: 403 'No'. This task belongs to another account: use the connection that created it "
-            "(task task_a)",
+            (
+                "Access denied: 403 'No'. This task belongs to another account: use the connection that created it "
+                "(task task_a)"
+            ),
         ),
         (reply(404, {"message": "No"}), True, f"Not found: 404 'No'. {UNKNOWN_PATH}"),
         (
@@ -329,8 +331,10 @@ UNKNOWN_PATH = "Check 'Base URL' of the connection (Admin > Connections): this p
         (
             reply(400, {"message": "No", "errors": ["a", "b"]}),
             True,
-            "Request refused: 400 'No'; inputs: a; inputs: b. Nothing was charged. Change the request; a retry cannot "
-            "help",
+            (
+                "Request refused: 400 'No'; inputs: a; inputs: b. Nothing was charged. Change the request; a retry "
+                "cannot help"
+            ),
         ),
     ],
 )

@@ -785,6 +785,11 @@ ODD_ANSWERS = [
     pytest.param(lambda: reply(200, b"[]"), id="200-list"),
     pytest.param(lambda: reply(200, "<html>"), id="200-page"),
     pytest.param(lambda: reply(200, {"code": 500, "message": "x", "data": None}), id="200-envelope-500"),
+    pytest.param(
+        lambda: reply(200, {"code": 503, "status": "error", "message": "x", "data": None}), id="200-envelope-and-status"
+    ),
+    pytest.param(lambda: reply(200, {"status": "error", "message": "x"}), id="200-error-of-no-task"),
+    pytest.param(lambda: reply(200, {"taskId": None, "state": "fail", "error": "x"}), id="200-fail-of-no-task"),
     pytest.param(lambda: OF_ANOTHER_TASK, id="200-of-another-task"),
     pytest.param(lambda: reply(200, {"code": 200, "data": {"taskId": "task_b", "state": "fail"}}), id="200-other-fail"),
     pytest.param(never_sent, id="never-sent"),

@@ -79,7 +79,7 @@ def test_the_least_request_of_a_model_has_nothing_to_say(model):
 
 # Model ids, field, accepted values, refused values: contract 2.4 and 2.3.
 CASES = [
-    (TRIO, "prompt", ["x", "x" * 10_000], ["", " \n", "x" * 10_001, None, 5, ["x"]]),
+    (TRIO, "prompt", ["x", "None of us", "x" * 10_000], ["", " \n", "None", "x" * 10_001, None, 5, ["x"]]),
     (FAMILY_25, "prompt", ["x" * 30_000], ["x" * 30_001]),
     (WAN, "prompt", ["x" * 20_000], ["x" * 20_001]),
     (TRIO, "imageUrls", [[], [U], [U, U], (U,)], [U, {U}, {U: U}, None]),

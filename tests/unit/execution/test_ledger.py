@@ -395,6 +395,18 @@ def test_a_video_that_two_runs_share_is_told_of_both_and_counted_once(url: str) 
     assert books.orphans() == []
 
 
+@pytest.mark.parametrize(("outcome", "is_kept"), [(Outcome.SUCCESS, True), (Outcome.FAIL, False)])
+def test_pruning_keeps_a_video_that_ended_well_and_was_never_delivered(
+    url: str, outcome: Outcome, is_kept: bool
+) -> None:
+    receipts = open_receipts()
+    receipts.note(replace(submit(receipts, "task_1"), stage=Stage.ENDED, outcome=outcome))
+    ledger = SeedanceLedger(url)
+    ledger.prune(timedelta(seconds=-5))
+    assert [receipt.seedance_task_id for receipt in ledger.orphans()] == ["task_1"] * is_kept
+    assert (open_receipts().load() is not None) == is_kept
+
+
 def test_pruning_deletes_what_is_old_and_closed(books: SeedanceLedger, url: str) -> None:
     Budget(Folder(url), "day").reserve("ab" * 6, PRICE, Decimal(1000), "")
     assert books.prune(timedelta(days=1)) == 0

@@ -17,6 +17,7 @@ from seedance_provider import defaults
 from seedance_provider.api.records import TaskStatus
 from seedance_provider.exceptions import (
     SeedanceAuthenticationError,
+    SeedanceBudgetExceededError,
     SeedanceConcurrencyLimitError,
     SeedanceConfigurationError,
     SeedanceError,
@@ -156,6 +157,16 @@ def test_the_callback_url_reaches_the_vendor(seedance_emulator: Emulator) -> Non
             break
         hook.get_task(task_id)
     assert seedance_emulator.deliveries()[0]["url"] == url
+
+
+@pytest.mark.parametrize("model", ["seedance-20", "unheard-of"])
+def test_the_ceiling_of_the_connection_holds_for_its_own_createtask(
+    seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    connect(monkeypatch, seedance_emulator, extra={"max_credits_per_task": 100})
+    with pytest.raises(SeedanceBudgetExceededError, match="max_credits_per_task in the extra of connection"):
+        SeedanceHook().create_task(model, {"prompt": "a fox", "duration": 5, "outputResolution": "720p"})
+    assert seedance_emulator.requests() == []
 
 
 def test_credits_are_decimals(seedance_emulator: Emulator) -> None:

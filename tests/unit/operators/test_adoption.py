@@ -67,6 +67,12 @@ def test_the_command_of_the_message_makes_a_clear_continue_with_the_video(
     assert (told.seedance_task_id, told.status, told.run_id) == (seedance_task_id, "delivered", instance.ti.run_id)
 
 
+def test_an_answer_that_names_no_task_names_the_command_too(seedance_emulator: Emulator) -> None:
+    seedance_emulator.add_fault("no_task_id")
+    with pytest.raises(SeedanceSubmitUncertainError, match=r"without a usable taskId .* adopt ID --dag-id "):
+        Instance().run()
+
+
 def test_a_retry_after_a_crash_continues_with_it_too(
     seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

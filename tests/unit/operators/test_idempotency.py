@@ -17,13 +17,15 @@ from seedance_provider.exceptions import (
     SeedanceInsufficientCreditsError,
     SeedanceSubmitUncertainError,
     SeedanceTaskFailedError,
+    SeedanceTaskNotFoundError,
 )
 from seedance_provider.execution import keys
 from seedance_provider.execution.ledger import SeedanceLedger
 from seedance_provider.execution.memory import Receipts
 from seedance_provider.execution.receipts import Stage
+from seedance_provider.operators.seedance import SeedanceGenerateVideoOperator
 from seedance_provider.triggers.ledger import SeedanceLedgerTrigger
-from tests.support.airflow import fire, hurry
+from tests.support.airflow import TaskLog, fire, hurry
 from tests.support.crashes import CrashError, crash
 from tests.support.stores import BareStore, bare_ledger, bare_store
 from tests.support.tries import FOX, Instance
@@ -101,6 +103,29 @@ def test_a_key_whose_video_failed_can_be_used_again(seedance_emulator: Emulator)
         asking("monday").run()
     assert asking("tuesday").run()
     assert seedance_emulator.bill()["tasks_created"] == 2
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_the_failure_of_anothers_video_is_submitted_again_only_where_resubmits_allow_it(
+    seedance_emulator: Emulator, deferrable: bool
+) -> None:
+    seedance_emulator.add_fault("fail", code="1001", message=TRANSIENT)
+    asking("monday", wait_for_completion=False).run()
+    with pytest.raises(SeedanceTaskFailedError):
+        asking("tuesday", deferrable=deferrable, retries=0).run()
+    assert seedance_emulator.bill()["tasks_created"] == 1
+
+
+def test_a_key_whose_video_the_vendor_has_forgotten_is_told_how_to_get_a_new_one(
+    seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking("monday").run()
+    seedance_emulator.add_fault("not_found", on="recordInfo", times=None)
+    task_log = TaskLog(monkeypatch, SeedanceGenerateVideoOperator)
+    with pytest.raises(SeedanceTaskNotFoundError):
+        asking("tuesday").run()
+    assert any(f"forget {KEY}" in line for line in task_log.warnings)
+    assert not any("will be billed" in line for line in task_log.lines)
 
 
 def test_a_key_whose_request_was_refused_can_be_used_again(seedance_emulator: Emulator) -> None:

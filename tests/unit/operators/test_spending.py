@@ -23,7 +23,7 @@ from seedance_provider.execution.ledger import SeedanceLedger
 from seedance_provider.execution.memory import Receipts
 from seedance_provider.hooks.seedance import SeedanceHook
 from seedance_provider.operators.seedance import SeedanceCreateTaskOperator, SeedanceGenerateVideoOperator
-from tests.support.airflow import FakeTaskInstance, TaskLog, hurry
+from tests.support.airflow import FakeTaskInstance, TaskLog, hurry, run_dag
 from tests.support.stores import BareStore, bare_ledger
 from tests.support.tries import FOX, FOX_CREDITS, Instance
 
@@ -186,6 +186,26 @@ def test_a_ceiling_that_stops_all_new_videos_lets_a_submitted_one_be_collected(
         Instance("tuesday").run()
     assert begun.run() == video
     assert len(seedance_emulator.requests("createTask")) == 1
+
+
+@pytest.mark.usefixtures("airflow_database", "store")
+@pytest.mark.parametrize("value", ["nothing()", "'{{ ti.xcom_pull(\"nothing\") }}'"], ids=["an XCom", "a template"])
+@pytest.mark.parametrize("argument", ["budget_credits=1, budget", "idempotency_key"])
+def test_a_name_that_renders_to_none_is_refused_before_anything_is_sent(
+    seedance_emulator: Emulator, tmp_path: Path, argument: str, value: str
+) -> None:
+    outcome = run_dag(
+        tmp_path,
+        f"""
+        @task
+        def nothing():
+            return None
+
+        nothing() >> SeedanceCreateTaskOperator(task_id="video", inputs={FOX}, {argument}={value})
+        """,
+    )
+    assert outcome["video"].state == "failed"
+    assert seedance_emulator.requests("createTask") == []
 
 
 # A ceiling of a day, and other budgets.
