@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -245,7 +246,7 @@ def test_no_control_character_of_the_vendors_reaches_a_text(status: int, odd: st
                 assert problem["message"].isprintable()
 
 
-STATUSES = [200, 301, 302, 308, 400, 401, 402, 403, 404, 405, 408, 421, 422, 425, 429, 460, 500, 503]
+STATUSES = [200, 300, 301, 302, 308, 400, 401, 402, 403, 404, 405, 408, 421, 422, 425, 429, 460, 500, 503]
 
 
 @pytest.mark.parametrize("page", [False, True], ids=["json", "page"])
@@ -342,6 +343,12 @@ def test_the_text_in_full(answer: Reply, creates: bool, text: str) -> None:
     error = error_of(answer, creates=creates)
     assert str(error) == text
     assert error.status_code == answer.status
+
+
+def test_the_connection_is_named_where_it_is_known() -> None:
+    answer = reply(401, {"message": "No"})
+    assert "Check 'API key' of the connection (" in str(error_of(answer))
+    assert "Check 'API key' of connection 'seedance_eu' (" in str(error_of(replace(answer, conn_id="seedance_eu")))
 
 
 def test_a_redirect_names_the_base_urls_that_exist() -> None:

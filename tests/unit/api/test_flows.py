@@ -1105,6 +1105,29 @@ class TestPoll:
         played = self.poll(watch(clock, alive=True), [NOT_FOUND, GENERATING], clock)
         assert (played.result, played.error) == (None, None)
 
+    def test_asks_for_the_task(self) -> None:
+        step = next(flows.poll(watch(Clock())))
+        assert isinstance(step, Send)
+        assert (step.request.method, step.request.path) == ("GET", f"/jobs/recordInfo?taskId={TASK}")
+
+    @pytest.mark.parametrize("between", [None, GENERATING], ids=["at once", "after a record"])
+    def test_two_denials_are_too_few_however_far_apart(self, between: Reply | None) -> None:
+        clock = Clock()
+        watched = watch(clock, alive=True, timeout=10_000)
+        denial = exceptions.SeedanceTaskNotFoundError("x")
+        for _ in range(2):
+            watched.failed(denial)
+            clock.now += 1000
+        if between is None:
+            with pytest.raises(exceptions.SeedanceTaskNotFoundError):
+                watched.failed(denial)
+        else:
+            for _ in range(2):  # the second time it is known to be the same
+                watched.saw(between)
+            for _ in range(2):
+                watched.failed(denial)
+                clock.now += 1000
+
     def test_at_the_deadline_is_the_last(self) -> None:
         clock = Clock()
         played = self.poll(watch(clock, timeout=0), [GENERATING], clock)

@@ -276,6 +276,8 @@ receipts = st.builds(
     retries=st.integers(0, 3),
     unknown=st.integers(0, 4),
     told=st.booleans(),
+    called_back=st.booleans(),
+    former=st.lists(st.sampled_from(["task_0", "task_9"]), max_size=2).map(tuple),
 ).flatmap(
     lambda receipt: st.sampled_from(
         [
@@ -328,6 +330,25 @@ def test_a_receipt_is_written_in_the_form_that_every_release_reads() -> None:
         "called_back": False,
         "former": ["task_0"],
     }
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        ({}, "not a receipt"),
+        (WANTED.to_json() | {"max_tries": "two"}, "max_tries is 'two'"),
+        (WANTED.to_json() | {"stage": "submitted"}, "stage is .*, seedance_task_id None"),
+    ],
+)
+def test_what_cannot_be_read_says_why(payload: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Receipt.from_json(payload)
+
+
+def test_a_try_beyond_max_tries_is_one_unknown_outcome_only_where_nothing_is_remembered() -> None:
+    beyond = replace(WANTED, try_number=4)
+    assert decide(None, beyond) == Ruling(SUBMIT)
+    assert decide(None, beyond, remembers=False).unknown == 1
 
 
 def test_with_its_id_no_createtask_is_unknown_any_more() -> None:
