@@ -5,6 +5,7 @@ what the vendor's documents refuse, drop or misread, and reports all of it at on
 themselves (length, size, format) only the vendor can judge. ``normalise`` gives the inputs as they are sent.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from decimal import Decimal
 from math import isfinite
@@ -64,6 +65,9 @@ _OUTSIDE = {"model": "model", "callBackUrl": "callback_url", "callback_url": "ca
 
 _MISSING = "(missing)"
 _SHOWN = 60
+_LOOKED_AT = 10_000
+# Credentials before a host, and queries, where signatures are.
+_URL_SECRETS = re.compile(r"(?<=://)[^/?#\s]*(?=@)|(?<=[?#])\S+")
 _DEEPEST = 50
 _WHOLE = 2**53  # beyond it a float is no exact integer
 _LARGEST = 1024  # bits; more is infinite to a JSON reader
@@ -478,6 +482,8 @@ def _key(name: object) -> str:
 def _show(value: object) -> str:
     """Say a value in one short line, without running code of a foreign class or showing what it holds."""
     if isinstance(value, str):
+        if "://" in value:
+            value = _URL_SECRETS.sub("...", value[:_LOOKED_AT])
         # Cut first: the repr of a long prompt or a video in base64 would be made only to be thrown away.
         shown = str.__repr__(value[:_SHOWN])
         return shown if len(value) <= _SHOWN and len(shown) <= _SHOWN else f"{shown[: _SHOWN - 4]}...{shown[0]}"

@@ -130,9 +130,10 @@ class _Request(NamedTuple):
 
 
 def _read_requests(file: str, model: str) -> list[_Request]:
-    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     try:
-        value = json.loads(text)
+        value = json.loads(sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise SystemExit(f"{file} is not text in UTF-8: save it as that ({error})") from error
     except (ValueError, RecursionError) as error:
         raise SystemExit(f"{file} is not JSON: {error}") from error
     return [

@@ -431,7 +431,7 @@ def _told(content: bytes, entry: EntryName, first_ms: int) -> LedgerReceipt | No
         limits={name: Decimal(limit) for name, limit in facts.limits.items()},
         paths=tuple(facts.paths),
         wanted_at=_time(first_ms),
-        submitted_at=None if receipt.submitted_at is None else _time(receipt.submitted_at * 1000),
+        submitted_at=_time_or_none(receipt.submitted_at),
         updated_at=_time(entry.written_ms),
         _submission=entry.submission,
     )
@@ -439,6 +439,13 @@ def _told(content: bytes, entry: EntryName, first_ms: int) -> LedgerReceipt | No
 
 def _time(epoch_ms: float) -> datetime:
     return datetime.fromtimestamp(epoch_ms / 1000, UTC)
+
+
+def _time_or_none(moment: float | None) -> datetime | None:
+    try:
+        return None if moment is None else _time(moment * 1000)
+    except (ValueError, OverflowError, OSError):  # the video is there all the same
+        return None
 
 
 def _epoch_ms(since: Since | None) -> int | None:

@@ -124,7 +124,7 @@ def describe(context: Context) -> Failure:
     error = context.get("exception")
     where = {
         "dag_id": getattr(ti or context.get("dag"), "dag_id", ""),
-        "run_id": getattr(ti or context.get("dag_run"), "run_id", ""),
+        "run_id": getattr(ti or context.get("dag_run"), "run_id", "") or context.get("run_id", ""),
         "task_id": getattr(ti, "task_id", ""),
         "map_index": _map_index(ti),
         "try_number": getattr(ti, "try_number", None) or 1,
@@ -147,7 +147,7 @@ def describe(context: Context) -> Failure:
             "type": type(error).__name__ if isinstance(error, BaseException) else "",
             "message": "" if error is None else str(error),
             "seedance_task_id": seedance_task_id,
-            "charged": "yes" if seedance_task_id else "unknown" if _may_submit(context) else "no",
+            "charged": "yes" if seedance_task_id else "no" if _cannot_submit(context) else "unknown",
         }
     # XCom can be edited: what is not plain is not taken.
     known = {name: about[name] for name in Failure.__dataclass_fields__ if isinstance(about.get(name), (str, int))}
@@ -187,9 +187,10 @@ def _advice(known: dict[str, Any]) -> str:
     return next_step(lineage) or _READ_THE_LOG
 
 
-def _may_submit(context: Context) -> bool:
-    """Whether the task is one that sends createTask: all of them have ``submit_policy``."""
-    return hasattr(context.get("task"), "submit_policy")
+def _cannot_submit(context: Context) -> bool:
+    """Whether the task is known, and sends no createTask: all that do have ``submit_policy``."""
+    task = context.get("task")
+    return task is not None and not hasattr(task, "submit_policy")
 
 
 def _map_index(ti: Any) -> int:

@@ -406,3 +406,10 @@ def test_the_docs_name_every_command_and_option() -> None:
     page = (PACKAGE.parent / "docs" / "cli.md").read_text()
     flags = {arg.flags[-1] for command in COMMANDS.subcommands for arg in command.args if arg.flags[-1][0] == "-"}
     assert not [name for name in {*NAMES, *flags} if f"`{name}" not in page]
+
+
+@pytest.mark.parametrize("command", ["check", "estimate"])
+def test_a_file_that_is_no_text_is_said(run: Run, tmp_path: Path, command: str) -> None:
+    file = tmp_path / "inputs.json"
+    file.write_text("{}", encoding="utf-16")
+    assert "inputs.json is not text in UTF-8" in run(command, str(file)).code

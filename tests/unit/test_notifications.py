@@ -36,6 +36,13 @@ CREATE = SeedanceCreateTaskOperator(task_id="create", inputs={"prompt": "a fox"}
 SENSOR = SeedanceTaskSensor(task_id="wait", seedance_task_id="task_1")
 
 
+@pytest.mark.parametrize("run", [{"run_id": "monday"}, {"dag_run": SimpleNamespace(run_id="monday")}])
+def test_of_a_dag_run_whose_task_airflow_does_not_name_nothing_is_known_of_the_charge(run: dict[str, Any]) -> None:
+    failure = describe({"dag": SimpleNamespace(dag_id="promo"), "reason": "task_failure", **run})  # type: ignore[arg-type]
+    assert (failure.charged, failure.run_id) == ("unknown", "monday")
+    assert failure.text.startswith("promo failed in run monday. ")
+
+
 def context_of(error: Any = None, *, task: Any = CREATE, xcoms: dict[str, Any] | None = None, **ti: Any) -> Any:
     """The context of a failed task instance, as Airflow gives it to a callback."""
     instance = SimpleNamespace(

@@ -72,6 +72,20 @@ def test_the_example_of_the_seed_document_is_accepted_and_the_ignored_name_is_sa
     assert length.startswith("duration = '5s'")
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://cdn.example/c.png?sig=SECRET", "'https://cdn.example/c.png?...'"),
+        ("https://user:hunter2@cdn.example/c.png", "'https://...@cdn.example/c.png'"),
+        ("https://cdn.example/c.png#SECRET", "'https://cdn.example/c.png#...'"),
+        ("see https://a:b@c.example/x?y=z and more", "'see https://...@c.example/x?... and more'"),
+    ],
+)
+def test_a_refused_url_is_shown_without_credentials_and_signature(url, shown):
+    (problem,) = check("seedance-20", least("seedance-20") | {"imageUrls": url}).problems
+    assert problem.value == shown
+
+
 @pytest.mark.parametrize("model", ALL)
 def test_the_least_request_of_a_model_has_nothing_to_say(model):
     assert check(model, least(model)) == ((), ())

@@ -407,6 +407,13 @@ def test_pruning_keeps_a_video_that_ended_well_and_was_never_delivered(
     assert (open_receipts().load() is not None) == is_kept
 
 
+def test_a_video_with_a_time_that_no_calendar_has_is_told_of_without_it(url: str) -> None:
+    receipts = open_receipts()
+    receipts.note(replace(submit(receipts, "task_1"), submitted_at=9e14))
+    (orphan,) = SeedanceLedger(url).orphans()
+    assert (orphan.seedance_task_id, orphan.submitted_at) == ("task_1", None)
+
+
 def test_pruning_deletes_what_is_old_and_closed(books: SeedanceLedger, url: str) -> None:
     Budget(Folder(url), "day").reserve("ab" * 6, PRICE, Decimal(1000), "")
     assert books.prune(timedelta(days=1)) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,6 +111,25 @@ def test_an_adopted_video_that_failed_is_submitted_again_and_holds_nothing_of_a_
     instance.clear()
     assert seedance_emulator.bill()["tasks_created"] == 2
     assert SeedanceLedger().spent("promo") == FOX_CREDITS
+
+
+@pytest.mark.parametrize("create_time", [-(10**15), 0, 10**15, 10**18, 10**30], ids=lambda value: f"{value:.0e}")
+def test_a_task_with_an_odd_time_is_adopted_and_told_of(
+    seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, create_time: int
+) -> None:
+    instance = Instance()
+    seedance_task_id, _ = lose_the_answer(seedance_emulator, instance)
+    read = SeedanceHook.get_task
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            SeedanceHook, "get_task", lambda *args: read(*args).model_copy(update={"create_time": create_time})
+        )
+        SeedanceLedger().adopt(seedance_task_id, **VIDEO)
+    (told,) = SeedanceLedger().receipts()
+    assert told.submitted_at is not None
+    assert abs(told.submitted_at.timestamp() - time.time()) < 600
+    assert instance.clear()
+    assert seedance_emulator.bill()["tasks_created"] == 1
 
 
 def test_no_task_is_adopted_twice(seedance_emulator: Emulator) -> None:
