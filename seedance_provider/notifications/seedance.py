@@ -188,9 +188,9 @@ def _advice(known: dict[str, Any]) -> str:
 
 
 def _cannot_submit(context: Context) -> bool:
-    """Whether the task is known, and sends no createTask: all that do have ``submit_policy``."""
+    """Whether the task is known, mapped or not, and sends no createTask: all that do have this template field."""
     task = context.get("task")
-    return task is not None and not hasattr(task, "submit_policy")
+    return task is not None and "idempotency_key" not in task.template_fields
 
 
 def _map_index(ti: Any) -> int:

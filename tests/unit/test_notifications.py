@@ -36,6 +36,12 @@ CREATE = SeedanceCreateTaskOperator(task_id="create", inputs={"prompt": "a fox"}
 SENSOR = SeedanceTaskSensor(task_id="wait", seedance_task_id="task_1")
 
 
+def test_a_mapped_task_that_died_may_have_been_charged() -> None:
+    with DAG("mapped", schedule=None):
+        mapped = SeedanceCreateTaskOperator.partial(task_id="create").expand(inputs=[{"prompt": "a fox"}])
+    assert describe(context_of(task=mapped)).charged == "unknown"
+
+
 @pytest.mark.parametrize("run", [{"run_id": "monday"}, {"dag_run": SimpleNamespace(run_id="monday")}])
 def test_of_a_dag_run_whose_task_airflow_does_not_name_nothing_is_known_of_the_charge(run: dict[str, Any]) -> None:
     failure = describe({"dag": SimpleNamespace(dag_id="promo"), "reason": "task_failure", **run})  # type: ignore[arg-type]
