@@ -133,11 +133,12 @@ def test_the_callback_corrects_what_was_reserved(
         )
         """,
     )
-    assert SeedanceLedger().spent(done.dag_id) == 200
     wait_for_deliveries(seedance_emulator, 1)
     assert SeedanceLedger().spent(done.dag_id) == charged == seedance_emulator.bill()["credits_spent"]
     (told,) = SeedanceLedger().receipts(dag_id=done.dag_id)
     assert (told.credits, told.reason is None) == (charged, not directive)
+    assert told.estimate is not None
+    assert (told.estimate.high, told.budgets) == (200, (done.dag_id,)), "what was reserved"
     if get_base_airflow_version_tuple() >= (3, 3, 0):  # dag.test() of older versions runs no callbacks
         assert told.status == status
 
