@@ -156,10 +156,9 @@ def test_a_picture_that_another_task_stored_is_read_where_that_task_has_it(visit
         route.fulfill(response=answer, json=content)
 
     visitor.page.route("**/seedance/ui/records/**", stored_by_create)
-    visitor.gallery(VIDEOS)
-    sunset = visitor.page.locator(".tile", has_text="sunset")
-    with visitor.page.expect_request("**/stored/**index=5") as asked:
-        sunset.scroll_into_view_if_needed()
+    with visitor.page.expect_request("**/stored/**index=5") as asked:  # at once, where the window shows the tile
+        visitor.gallery(VIDEOS)
+        visitor.page.locator(".tile", has_text="sunset").scroll_into_view_if_needed()
     assert "task_id=create" in asked.value.url
 
 
