@@ -277,7 +277,7 @@ def noting_the_end(job: Job, seedance_task_id: str, outcome: Callable[[], TaskRe
         raise
     except SeedanceError as error:
         if seedance_task_id:
-            if job.key is not None and isinstance(error, SeedanceTaskNotFoundError):
+            if job.key is not None and isinstance(error, SeedanceTaskNotFoundError) and _was_delivered(job):
                 forget = command("forget", job.key, "--conn-id", job.seedance_conn_id)
                 job.log.warning("Everybody who asks by this idempotency key fails alike. For a new video: %s", forget)
                 raise
@@ -317,6 +317,15 @@ def _note_end(
     was_delivered = saved.stage is Stage.DELIVERED and ending is Outcome.SUCCESS  # found by its idempotency key
     if not (is_told_later or was_delivered):
         job.receipts.note(replace(saved.written_by(job.stamp), stage=Stage.ENDED, outcome=ending))
+
+
+def _was_delivered(job: Job) -> bool:
+    try:
+        saved = job.receipts.load()
+    except Exception:
+        job.log.exception("The receipt could not be read")
+        return False
+    return saved is not None and saved.stage is Stage.DELIVERED
 
 
 def _tell_how_to_continue(job: Job, seedance_task_id: str) -> None:

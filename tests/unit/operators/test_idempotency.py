@@ -128,6 +128,17 @@ def test_a_key_whose_video_the_vendor_has_forgotten_is_told_how_to_get_a_new_one
     assert not any("will be billed" in line for line in task_log.lines)
 
 
+def test_a_key_whose_own_video_is_not_found_is_not_told_to_forget_it(
+    seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seedance_emulator.add_fault("not_found", on="recordInfo", times=None)
+    task_log = TaskLog(monkeypatch, SeedanceGenerateVideoOperator)
+    with pytest.raises(SeedanceTaskNotFoundError):
+        asking().run()
+    assert any("continues with it, free" in line for line in task_log.warnings)
+    assert not any(f"forget {KEY}" in line for line in task_log.lines)
+
+
 def test_a_key_whose_request_was_refused_can_be_used_again(seedance_emulator: Emulator) -> None:
     seedance_emulator.add_fault("http", status=402)
     with pytest.raises(SeedanceInsufficientCreditsError):
