@@ -641,6 +641,7 @@ class TestWait:
             pytest.param({"error": "Task execution failed"}, None, "Task execution failed", id="seed-text"),
             pytest.param({"error": {"code": "1001", "message": "Refused"}}, "1001", "Refused", id="object"),
             pytest.param({"error": None, "failMsg": "Processing timeout"}, None, "Processing timeout", id="failMsg"),
+            pytest.param({"error": "It ended. XX."}, None, "It ended. XX.", id="full-stop"),
             pytest.param({}, None, "the vendor gave no reason", id="nothing"),
         ],
     )
@@ -651,7 +652,7 @@ class TestWait:
         assert (error.code, error.message, error.seedance_task_id) == (code, message, TASK)
         assert error.record is not None
         assert error.charged == "no"
-        said = message if code is None else f"{message} (code {code})"
+        said = message.removesuffix(".") if code is None else f"{message} (code {code})"
         assert str(error) == (
             f"Generation failed: {said}. The vendor refunds failed tasks; change the inputs, then submit again "
             f"(task {TASK})"
@@ -986,8 +987,9 @@ class TestWaitForLateOutput:
         assert played.result is not None
         assert played.pauses == [defaults.OUTPUT_GRACE_INTERVAL] * 2
 
-    def test_says_so_once(self, caplog: pytest.LogCaptureFixture) -> None:
-        wait([NO_OUTPUT, NO_OUTPUT, SUCCESS])
+    @pytest.mark.parametrize("times", [1, 2, 3])
+    def test_says_so_once(self, caplog: pytest.LogCaptureFixture, times: int) -> None:
+        wait([*[NO_OUTPUT] * times, SUCCESS])
         assert lines(caplog, logging.INFO) == [f"success, but without a usable URL yet; polling again (task {TASK})"]
 
     def test_continues_through_failed_polls(self) -> None:

@@ -335,7 +335,7 @@ def test_a_receipt_is_written_in_the_form_that_every_release_reads() -> None:
 @pytest.mark.parametrize(
     ("payload", "why"),
     [
-        ({}, "not a receipt"),
+        ({}, "^not a receipt$"),
         (WANTED.to_json() | {"max_tries": "two"}, "max_tries is 'two'"),
         (WANTED.to_json() | {"stage": "submitted"}, "stage is .*, seedance_task_id None"),
     ],
