@@ -217,7 +217,7 @@ def run(emulator: Emulator, airflow_database: Path, tmp_path_factory: pytest.Tem
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("AIRFLOW_CONN_SEEDANCE_DEFAULT", emulator.connection_json)
         monkeypatch.setenv("AIRFLOW_CONN_SEEDANCE_NO_KEY", json.dumps({"conn_type": "seedance", "host": emulator.url}))
-        nobody = {"conn_type": "seedance", "host": "http://127.0.0.1:1", "password": "key"}
+        nobody = {"conn_type": "seedance", "host": "http://127.0.0.1:1", "password": "sk-of-nobody"}
         monkeypatch.setenv("AIRFLOW_CONN_SEEDANCE_NOBODY", json.dumps(nobody))
         monkeypatch.setenv("AIRFLOW_VAR_CALLBACK", f"{emulator.url}/callback")
         hurry(monkeypatch)
