@@ -67,7 +67,7 @@ _MISSING = "(missing)"
 _SHOWN = 60
 _LOOKED_AT = 10_000
 # Credentials before a host, and queries, where signatures are.
-_URL_SECRETS = re.compile(r"(?<=://)[^/?#\s]*(?=@)|(?<=[?#])\S+")
+_URL_SECRETS = re.compile(r"(?<=//)[^/?#\s]*(?=@)|(?<=[?#])\S+")
 _DEEPEST = 50
 _WHOLE = 2**53  # beyond it a float is no exact integer
 _LARGEST = 1024  # bits; more is infinite to a JSON reader
@@ -482,7 +482,7 @@ def _key(name: object) -> str:
 def _show(value: object) -> str:
     """Say a value in one short line, without running code of a foreign class or showing what it holds."""
     if isinstance(value, str):
-        if "://" in value:
+        if "//" in value:
             value = _URL_SECRETS.sub("...", value[:_LOOKED_AT])
         # Cut first: the repr of a long prompt or a video in base64 would be made only to be thrown away.
         shown = str.__repr__(value[:_SHOWN])

@@ -77,6 +77,7 @@ def test_the_example_of_the_seed_document_is_accepted_and_the_ignored_name_is_sa
     [
         ("https://cdn.example/c.png?sig=SECRET", "'https://cdn.example/c.png?...'"),
         ("https://user:hunter2@cdn.example/c.png", "'https://...@cdn.example/c.png'"),
+        ("//user:hunter2@cdn.example/c.png", "'//...@cdn.example/c.png'"),
         ("https://cdn.example/c.png#SECRET", "'https://cdn.example/c.png#...'"),
         ("see https://a:b@c.example/x?y=z and more", "'see https://...@c.example/x?... and more'"),
     ],
