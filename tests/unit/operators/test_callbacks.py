@@ -57,7 +57,7 @@ def api_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seedance_emulato
         yield url
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it does not happen"

@@ -75,7 +75,7 @@ def create(prompt: str = "a fox", conn_id: str = "seedance_default") -> str:
 
 
 def wait_for_end(task: str) -> None:
-    SeedanceHook().wait_for_task(task, poll_interval=0.05, timeout=10)
+    SeedanceHook().wait_for_task(task, poll_interval=0.05, timeout=60)
 
 
 def polls(emulator: Emulator) -> int:

@@ -72,7 +72,7 @@ def events(asset: str) -> list[AssetEvent]:
 
 
 def wait_for_deliveries(emulator: Emulator, count: int) -> list[int]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(emulator.deliveries()) < count:
         assert time.monotonic() < deadline, emulator.deliveries()
         time.sleep(0.05)

@@ -70,7 +70,7 @@ class Api:
         return until(lambda: self.record(task_id), lambda record: (record.get("status") or record["state"]) in wanted)
 
 
-def until(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 5) -> Any:
+def until(look: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 30) -> Any:
     deadline = time.monotonic() + seconds
     while not good(seen := look()):
         assert time.monotonic() < deadline, seen

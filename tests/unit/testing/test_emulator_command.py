@@ -30,7 +30,7 @@ class Running:
         self.ready_file = folder / "ready.json"
         command = [*COMMAND, "--port", "0", "--ready-file", str(self.ready_file), *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while not self.ready_file.exists():
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline
@@ -39,7 +39,7 @@ class Running:
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> tuple[list[str], str]:
         self.process.send_signal(with_signal)
-        out, err = self.process.communicate(timeout=10)
+        out, err = self.process.communicate(timeout=60)
         return out.splitlines(), err
 
 
