@@ -143,8 +143,9 @@ def run(line: Line, tests: Sequence[str], *, alone: bool) -> tuple[str, int, flo
     with log.open("w") as output:
         code = subprocess.run(command, cwd=ROOT, check=False, stdout=output, stderr=subprocess.STDOUT).returncode
     lines = log.read_text(errors="replace").splitlines()
-    failed = [each for each in lines[:-1] if each.startswith(("FAILED", "ERROR"))]
-    print(f"Airflow {installed}:", *failed, *lines[-1:], sep="\n  ", flush=True)
+    failed = [each for each in lines if each.startswith(("FAILED", "ERROR"))]
+    in_all = [each for each in lines if " passed" in each][-1:] or lines[-1:]  # a process may log after it
+    print(f"Airflow {installed}:", *failed, *in_all, sep="\n  ", flush=True)
     return installed, code, time.monotonic() - began
 
 
