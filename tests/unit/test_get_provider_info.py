@@ -144,7 +144,7 @@ def test_both_forms_have_the_same_fields_behaviour_and_words() -> None:
 
 
 def settings_of(**extra: Any) -> SeedanceSettings:
-    return SeedanceSettings.from_connection("mine", Connection(conn_type="seedance", password="sk-of-mine", extra=extra))
+    return SeedanceSettings.from_connection("mine", Connection(conn_type="seedance", password="sk-mine", extra=extra))
 
 
 @pytest.mark.parametrize("name", [*get_provider_info.CONN_FIELDS])
