@@ -98,6 +98,11 @@ class SeedanceHook(BaseHook):
     def _throttle(self) -> Throttle:
         return Throttle(self.settings.requests_per_minute)
 
+    @cached_property
+    def _prices(self) -> pricing.PriceList:
+        # Once: the file may be in a bucket, and an operator's estimate is compared here again.
+        return read_price_list()
+
     @property
     def effective_submit_policy(self) -> SubmitPolicy:
         """The argument's submit policy, else the connection's."""
@@ -165,13 +170,15 @@ class SeedanceHook(BaseHook):
     def estimate_credits(self, model: str, inputs: Mapping[str, Any]) -> pricing.CreditEstimate | None:
         """Work out what a task will cost, by the rates of ``[seedance] price_list`` or the vendor's list. No request.
 
+        The price list is read once, as the connection is.
+
         :param model: The model id.
         :param inputs: The model's inputs.
         :return: ``low``, ``high`` and the month of the list; equal where the inputs alone fix the price. None for an
             unknown model, and for inputs without a known price.
         :raises SeedanceConfigurationError: if the price list cannot be used.
         """
-        return pricing.estimate(model, inputs, read_price_list())
+        return pricing.estimate(model, inputs, self._prices)
 
     def get_task(self, seedance_task_id: str) -> TaskRecord:
         """Read a task's record, whatever its status. Free; tried up to three times.

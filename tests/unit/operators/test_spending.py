@@ -176,6 +176,16 @@ def test_a_connection_has_a_ceiling_for_each_task(seedance_emulator: Emulator, m
     assert Instance().run()
 
 
+def test_the_price_list_is_read_once_for_a_submission(
+    seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[None] = []
+    monkeypatch.setattr("seedance_provider.hooks.seedance.read_price_list", lambda: read.append(None) or {})
+    connect(seedance_emulator, monkeypatch, max_credits_per_task=200)
+    assert Instance(max_credits=200, deferrable=False).run()
+    assert len(read) == 1
+
+
 def test_a_ceiling_that_stops_all_new_videos_lets_a_submitted_one_be_collected(
     seedance_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, store: BareStore
 ) -> None:
