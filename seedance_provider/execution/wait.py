@@ -269,19 +269,15 @@ def noting_the_end(job: Job, seedance_task_id: str, outcome: Callable[[], TaskRe
     submit.store_again(job, seedance_task_id)
     try:
         record = outcome()
-    except SeedanceOutputMissingError:
-        _tell_how_to_continue(job, seedance_task_id)
+    except SeedanceOutputMissingError as error:
+        _tell_how_to_continue(job, seedance_task_id, error)
         raise
     except SeedanceTaskFailedError as failure:
         _note_end(job, seedance_task_id, Outcome.FAIL, failure.record, failure.message)
         raise
     except SeedanceError as error:
         if seedance_task_id:
-            if job.key is not None and isinstance(error, SeedanceTaskNotFoundError) and _was_delivered(job):
-                forget = command("forget", job.key, "--conn-id", job.seedance_conn_id)
-                job.log.warning("Everybody who asks by this idempotency key fails alike. For a new video: %s", forget)
-                raise
-            _tell_how_to_continue(job, seedance_task_id)
+            _tell_how_to_continue(job, seedance_task_id, error)
             if flows.CLEAR_TO_WAIT in str(error) and not job.receipts.remembers:
                 do_not = "Do not clear this task, which would submit another"
                 raise error.retold(str(error).replace(flows.CLEAR_TO_WAIT, do_not)) from error
@@ -328,7 +324,11 @@ def _was_delivered(job: Job) -> bool:
     return saved is not None and saved.stage is Stage.DELIVERED
 
 
-def _tell_how_to_continue(job: Job, seedance_task_id: str) -> None:
+def _tell_how_to_continue(job: Job, seedance_task_id: str, error: SeedanceError) -> None:
+    if job.key is not None and isinstance(error, SeedanceTaskNotFoundError) and _was_delivered(job):
+        forget = command("forget", job.key, "--conn-id", job.seedance_conn_id)
+        job.log.warning("Everybody who asks by this idempotency key fails alike. For a new video: %s", forget)
+        return
     clear = "A clear of this task would submit another"
     if job.receipts.remembers:
         clear = "A clear of this task continues with it, free (with other inputs, or durable=False, it submits another)"
