@@ -23,6 +23,17 @@ CHECK_MANUALLY = (
 )
 
 
+def check_manually(adopt: str) -> str:
+    """The same with a ledger, which can be told what was found.
+
+    :param adopt: The command that tells it.
+    """
+    return (
+        "Check manually: look for the video in the account's task list on the vendor's site. If it is not there, clear "
+        f"this task. If it is, name its ID and then clear this task, free: {adopt}"
+    )
+
+
 def envelope_status(payload: Mapping[str, Any]) -> int | None:
     """The error status that an envelope names, whatever the HTTP status says; None if it names none.
 

@@ -56,17 +56,6 @@ def keeps_running(seedance_task_id: str) -> str:
 CLEAR_TO_WAIT = "Clear this task to keep waiting, free"
 
 
-def check_manually(adopt: str) -> str:
-    """The same with a ledger, which can be told what was found.
-
-    :param adopt: The command that tells it.
-    """
-    return (
-        "Check manually: look for the video in the account's task list on the vendor's site. If it is not there, clear "
-        f"this task. If it is, name its ID and then clear this task, free: {adopt}"
-    )
-
-
 def submit(
     call: Call[str],
     submit_policy: SubmitPolicy,

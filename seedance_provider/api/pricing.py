@@ -42,9 +42,9 @@ class CreditEstimate(NamedTuple):
     as_of: str
 
     def __str__(self) -> str:
-        amount = _amount(self.low) if self.low == self.high else f"{_amount(self.low)} to {_amount(self.high)}"
+        cost = amount(self.low) if self.low == self.high else f"{amount(self.low)} to {amount(self.high)}"
         source = _PRICE_LIST if self.as_of == _PRICE_LIST else f"the vendor's list of {self.as_of}"
-        return f"{amount} credits by {source}"
+        return f"{cost} credits by {source}"
 
 
 def estimate(model: str, inputs: Mapping[str, Any] | str, prices: object = None) -> CreditEstimate | None:
@@ -99,25 +99,23 @@ def check(model: str, inputs: Mapping[str, Any] | str, limit: Decimal, where: st
         hold(found, model, limit, where)
 
 
-def hold(found: CreditEstimate | None, model: str, limit: Decimal, where: str) -> CreditEstimate:
+def hold(found: CreditEstimate | None, model: str, limit: Decimal, where: str) -> None:
     """Hold what a task will cost to a ceiling of its own.
 
     :param found: what it will cost, if that is known.
     :param model: its model, for the message.
     :param limit: the ceiling in credits.
     :param where: what sets it, for the message.
-    :return: what it will cost.
     :raises SeedanceBudgetExceededError: if it may cost more, or if that is not known.
     """
     found = known(found, model, limit, where)
     if found.high > limit:
         raise SeedanceBudgetExceededError(
-            f"The task would cost {found}, and {where} allows {_amount(limit)}. No request was sent. "
+            f"The task would cost {found}, and {where} allows {amount(limit)}. No request was sent. "
             f"{raise_or_choose(where)}",
             estimate=found,
             limit=limit,
         )
-    return found
 
 
 def known(found: CreditEstimate | None, model: str, limit: Decimal, where: str) -> CreditEstimate:
@@ -253,5 +251,6 @@ def _charges(price: Price, rate: tuple[Decimal, Decimal], duration: int, video: 
             yield (with_video if video else plain) * duration
 
 
-def _amount(value: Decimal) -> str:
+def amount(value: Decimal) -> str:
+    """Write an amount without an exponent and trailing zeros."""
     return format(value.normalize(), "f")

@@ -267,17 +267,23 @@ def read_status(record: Mapping[str, Any]) -> tuple[TaskStatus, str | None]:
     return TaskStatus.UNKNOWN, None
 
 
-def seconds_since(create_time: Any, now: float) -> float | None:
-    """The age of a task.
+def created_at(create_time: Any, now: float) -> float | None:
+    """When a task was created.
 
     :param create_time: Its creation as the wire has it, epoch milliseconds.
     :param now: The time, epoch seconds.
-    :return: Seconds, 0 or more; None if that is not known, or lies further ahead than clocks may differ.
+    :return: Epoch seconds, not after now; None if that is not known, or lies further ahead than clocks may differ.
     """
     created = _integer(create_time)
     if created is None or created <= 0 or created / 1000 > now + defaults.CLOCK_SKEW_SECONDS:
         return None
-    return max(now - created / 1000, 0)
+    return min(created / 1000, now)
+
+
+def seconds_since(create_time: Any, now: float) -> float | None:
+    """The age of a task in seconds, 0 or more; the rest is as of :func:`created_at`."""
+    created = created_at(create_time, now)
+    return None if created is None else now - created
 
 
 def is_task(record: Mapping[str, Any]) -> bool:

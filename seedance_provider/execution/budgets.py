@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from seedance_provider import defaults
+from seedance_provider.api.pricing import amount
 from seedance_provider.config import ledger_path
 from seedance_provider.exceptions import SeedanceBudgetExceededError, SeedanceError
 from seedance_provider.hooks.ledger_files import Folder, now_ms, part
@@ -40,11 +41,6 @@ class Reservation(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.written_ms:013d}-{self.id}-{amount(self.credits)}"
-
-
-def amount(credits: Decimal) -> str:  # noqa: A002 - the vendor's word
-    """An amount as it is written: without an exponent and trailing zeros."""
-    return f"{credits.normalize():f}"
 
 
 def read_reservation(name: str) -> Reservation | None:

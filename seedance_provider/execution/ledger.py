@@ -280,7 +280,7 @@ class SeedanceLedger:
         """
         oldest_ms = _epoch_ms(older_than) or 0
         deleted: list[str] = []
-        ended: dict[str, list[str]] = {}
+        ended: dict[str, tuple[EntryName, list[str]]] = {}
         for folder, names in self._folders("v1"):
             ours = {name: written_ms for name in names if (written_ms := _written_ms(name)) is not None}
             rules = standing(names)
@@ -289,13 +289,15 @@ class SeedanceLedger:
                 continue
             paths = [f"{folder}/{name}" for name in ours]
             if rules is not None and rules.stage == Stage.ENDED:
-                ended[f"{folder}/{rules}"] = paths
+                ended[f"{folder}/{rules}"] = rules, paths
             else:
                 deleted += paths
         # A video that ended well and was never delivered is still somebody's.
         for path, content in self._root.read(list(ended)):
-            if _has_failed(content):
-                deleted += ended[path]
+            rules, paths = ended[path]
+            receipt = _told(content, rules, rules.written_ms)
+            if receipt is not None and receipt.status == Outcome.FAIL:
+                deleted += paths
         self._root.delete(deleted)
         return len(deleted)
 
@@ -396,13 +398,6 @@ def _videos(receipts: Iterable[LedgerReceipt]) -> list[LedgerReceipt]:
             wanted_at=min(ahead.wanted_at, behind.wanted_at),
         )
     return list(videos.values())
-
-
-def _has_failed(content: bytes) -> bool:
-    try:
-        return Receipt.from_json(json.loads(content)).outcome is Outcome.FAIL
-    except (ValueError, TypeError, RecursionError):
-        return False
 
 
 def _told(content: bytes, entry: EntryName, first_ms: int) -> LedgerReceipt | None:

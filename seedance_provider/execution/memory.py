@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seedance_provider import defaults
 from seedance_provider.api import catalog
-from seedance_provider.api.errors import CHECK_MANUALLY
-from seedance_provider.api.flows import check_manually
-from seedance_provider.api.records import seconds_since
+from seedance_provider.api.errors import CHECK_MANUALLY, check_manually
+from seedance_provider.api.records import created_at
 from seedance_provider.config import command, is_plain_number, ledger_path
 from seedance_provider.exceptions import SeedanceConfigurationError, SeedanceSubmitUncertainError
 from seedance_provider.execution.budgets import settle_reservations
@@ -212,7 +211,7 @@ class Receipts:
         if self._is_of_another(record.seedance_task_id):
             return Adoption(found.receipt, f"task {record.seedance_task_id} is that of another task instance")
         now = time.time()
-        receipt = found.receipt.submitted(record.seedance_task_id, now - (seconds_since(record.create_time, now) or 0))
+        receipt = found.receipt.submitted(record.seedance_task_id, created_at(record.create_time, now) or now)
         if record.status.is_terminal:
             receipt = replace(receipt, stage=Stage.ENDED, outcome=Outcome(record.status))
             self.facts.credits = record.credits_used
@@ -322,11 +321,9 @@ def _why_not(receipt: Receipt, facts: Facts, record: TaskRecord) -> str:
     wanted, made = catalog.lookup(facts.model), catalog.lookup(record.model)
     if wanted is not None and made is not None and wanted is not made:  # other names may be the vendor's internal ones
         return f"task {task} is of model {record.model}, and {facts.model} was wanted"
-    now, intended_at = time.time(), facts.intended_at
-    age = seconds_since(record.create_time, now)
-    if age is not None and intended_at is not None and now - age < intended_at - defaults.CLOCK_SKEW_SECONDS:
-        created_at = now - age
-        return f"task {task} was created at {_utc(created_at)}, before its createTask was sent ({_utc(intended_at)})"
+    made_at, intended_at = created_at(record.create_time, time.time()), facts.intended_at
+    if made_at is not None and intended_at is not None and made_at < intended_at - defaults.CLOCK_SKEW_SECONDS:
+        return f"task {task} was created at {_utc(made_at)}, before its createTask was sent ({_utc(intended_at)})"
     return ""
 
 

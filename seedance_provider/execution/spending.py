@@ -11,7 +11,7 @@ from seedance_provider.api import pricing
 from seedance_provider.config import ledger_path
 from seedance_provider.connection import where_in_extra
 from seedance_provider.exceptions import SeedanceConfigurationError
-from seedance_provider.execution.budgets import Budget, amount, settle_reservations
+from seedance_provider.execution.budgets import Budget, settle_reservations
 from seedance_provider.hooks.ledger_files import Folder
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def reserve(job: Job, reservation_id: str) -> None:
 def _hold(job: Job, ceiling: Ceiling, estimate: CreditEstimate | None, reservation_id: str) -> None:
     if ceiling.budget is not None:
         job.receipts.facts.reserved[ceiling.budget] = ""  # also what is refused counts among its videos
-        job.receipts.facts.limits[ceiling.budget] = amount(ceiling.limit)
+        job.receipts.facts.limits[ceiling.budget] = pricing.amount(ceiling.limit)
         known = pricing.known(estimate, job.model, ceiling.limit, ceiling.where)
         budget, fix = Budget(_root(ceiling), ceiling.budget), pricing.raise_or_choose(ceiling.where)
         job.receipts.facts.reserved[ceiling.budget] = budget.reserve(reservation_id, known, ceiling.limit, fix)
@@ -140,7 +140,7 @@ def compare_with(estimate: CreditEstimate | None, record: FailedRecord, log: Any
         return
     log.warning(
         "%s credits were charged, %s were expected. [seedance] price_list can hold the rates of your account (task %s)",
-        amount(charged),
+        pricing.amount(charged),
         str(estimate),
         record.seedance_task_id,
     )

@@ -15,7 +15,7 @@ INSIDE = [
     if each.imported.startswith(f"{PACKAGE.name}.")  # not the package itself: its version
 ]
 IMPORTED_BY_DAG_FILES = ("operators", "sensors", "transfers", "decorators", "notifications")
-NEEDED_BY_A_RUN_ONLY = ("events", "execution", "hooks", "api.flows", "api.pricing")
+NEEDED_BY_A_RUN_ONLY = ("events", "execution", "hooks", "api.errors", "api.flows", "api.pricing")
 IMPORTED_LATE = {
     ("sensors.seedance", "airflow.sensors.base"),  # only there on Airflow 2
     ("hooks.connection_form", "wtforms"),  # only the webserver of Airflow 2 has it
@@ -27,7 +27,6 @@ IMPORTED_LATE = {
     ("hooks.seedance", "seedance_provider.transport.download"),
     ("execution.storage", "seedance_provider.transport.download"),
     ("triggers.shared", "seedance_provider.transport.pool"),  # aiohttp: a worker makes triggers and runs none
-    ("notifications.seedance", "seedance_provider.api.errors"),  # parse cost: needed by a run only
     ("plugins", "seedance_provider.plugins.callbacks"),  # every process of Airflow imports the room itself
     ("plugins", "seedance_provider.plugins.pages"),
     ("testing", "seedance_provider.testing.emulator.thread"),  # aiohttp, only where an emulator is started

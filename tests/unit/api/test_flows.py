@@ -154,7 +154,7 @@ def test_a_user_who_stops_a_task_is_told_that_its_video_goes_on() -> None:
 
 
 def test_with_a_ledger_a_user_is_told_the_command_that_names_what_was_found() -> None:
-    assert flows.check_manually("airflow seedance adopt ID") == (
+    assert errors.check_manually("airflow seedance adopt ID") == (
         "Check manually: look for the video in the account's task list on the vendor's site. If it is not there, clear "
         "this task. If it is, name its ID and then clear this task, free: airflow seedance adopt ID"
     )
@@ -196,7 +196,7 @@ class TestSubmit:
             assert hasattr(played.error, "request_sent") is is_transport
             assert str(played.error) == (
                 f"A video may have been charged: createTask got no usable answer ({text_of(failure())}). The "
-                f"outcome of 3 createTask(s) for this video is unknown. {flows.CHECK_MANUALLY}"
+                f"outcome of 3 createTask(s) for this video is unknown. {errors.CHECK_MANUALLY}"
             )
             assert len(played.pauses) == 2, "no pause after the last attempt"
 
@@ -222,7 +222,7 @@ class TestSubmit:
             assert played.error.charged == "unknown"
             assert str(played.error) == (
                 f"A video may have been charged: createTask got no usable answer ({text_of(cause)}). "
-                f"submit_policy='safe' does not send it again. {flows.CHECK_MANUALLY}"
+                f"submit_policy='safe' does not send it again. {errors.CHECK_MANUALLY}"
             )
             assert isinstance(
                 played.error.__cause__, (exceptions.SeedanceServerError, exceptions.SeedanceTransportError)
